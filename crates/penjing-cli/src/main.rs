@@ -1,0 +1,2 @@
+//! Penjing.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kernels for the CPU on slices: the only place for unsafe code.

@@ -1,0 +1,59 @@
+use std::path::PathBuf;
+
+use penjing_graph::GraphError;
+
+/// What can go wrong while running, training or reading data. Texts name the thing and the way out; causes are in `source`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// The graph holds something that the built-in executor cannot run.
+    #[error("cannot run node `{node}` ({op_type}): {reason}")]
+    Unsupported {
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        op_type: String,
+        /// Why, and what would work.
+        reason: String,
+    },
+    /// An input does not fit the graph.
+    #[error("input `{input}`: {reason}")]
+    Input {
+        /// Name of the input.
+        input: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Training went astray.
+    #[error("{what} at step {step}: {hint}")]
+    Diverged {
+        /// `the loss became NaN`, …
+        what: String,
+        /// Optimizer step, counted from 1.
+        step: u64,
+        /// The likely cause and what to try.
+        hint: String,
+    },
+    /// A file of data could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Data are not what the format says or the model needs.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what would work.
+        reason: String,
+    },
+    /// An option cannot be used.
+    #[error("{0}")]
+    Option(String),
+    /// The graph refused.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}

@@ -1,0 +1,20 @@
+//! A neural network as data: ONNX reader and writer, typed operators, shape inference, cost, architectures.
+//!
+//! No kernels, no algorithms, no printing: [`Graph`] is read, costed and rewritten here and run elsewhere.
+
+mod builder;
+mod error;
+mod graph;
+mod infer;
+pub mod onnx;
+pub mod ops;
+pub mod passes;
+mod shape;
+mod tensor;
+
+pub use builder::GraphBuilder;
+pub use error::GraphError;
+pub use graph::{Edit, Graph, NEWEST_OPSET, Node, NodeId, OLDEST_OPSET, Value, ValueId};
+pub use infer::{PartialInt, PartialValue};
+pub use shape::Dim;
+pub use tensor::{DataType, Element, Tensor, element_count};

@@ -1,0 +1,5 @@
+//! The ONNX file format: messages, reading, writing, external data.
+
+/// What a file holds beside the graph that this crate models, kept as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {}

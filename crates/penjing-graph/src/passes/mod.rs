@@ -1,0 +1,1 @@
+//! Rewrites, one file each: a pass proposes, the graph applies and checks.
