@@ -1,0 +1,37 @@
+# `just` lists the recipes. Each is one ordinary command, so that nothing here is needed to work on Penjing.
+
+default:
+    @just --list
+
+# What CI runs: formatting, lints, every test
+check:
+    ./scripts/test
+
+# The tests of one crate, or those whose name contains FILTER: just test penjing-graph conv
+test crate *filter:
+    cargo nextest run -p penjing-{{ trim_start_match(crate, "penjing-") }} {{ filter }}
+
+format:
+    cargo fmt --all
+
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The main job on embedded data, offline
+demo:
+    cargo run --release -- demo
+
+# Public data and models for tests and benches: just assets mnist
+assets *names:
+    ./scripts/assets {{ names }}
+
+# Licences, duplicates, sources and advisories of the dependencies (needs cargo-deny)
+deny:
+    cargo deny check
+
+# One question of bench/, against its peer: just bench prune
+bench question *arguments:
+    ./bench/{{ question }}/run.sh {{ arguments }}
+
+doc:
+    cargo doc --workspace --no-deps --open
