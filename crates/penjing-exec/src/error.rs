@@ -1,4 +1,5 @@
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use penjing_graph::GraphError;
 
@@ -56,4 +57,17 @@ pub enum ExecError {
     /// The graph refused.
     #[error(transparent)]
     Graph(#[from] GraphError),
+}
+
+impl ExecError {
+    /// `path` holds something that cannot be used, for `reason`.
+    pub(crate) fn data(path: &Path, reason: impl Into<String>) -> ExecError {
+        ExecError::Data { path: path.into(), reason: reason.into() }
+    }
+
+    /// Says which file an error of reading belongs to.
+    pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> ExecError {
+        let path = path.to_path_buf();
+        move |source| ExecError::Read { path, source }
+    }
 }

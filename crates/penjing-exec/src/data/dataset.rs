@@ -1,0 +1,302 @@
+//! A data set: samples, classes, split.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use penjing_graph::{DataType, Dim, Graph};
+use serde::Serialize;
+
+use super::batch::{Batches, Order, Pass};
+use super::samples::{Sample, Samples, differs};
+use super::split::{Assignment, Split, assign};
+use super::{Augment, Contents, DataOptions, Format, Preprocess};
+use crate::ExecError;
+
+/// A labelled or unlabelled data set, shared out. Cloning shares it. The test split is never read by anything that makes a choice.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    path: PathBuf,
+    format: Format,
+    samples: Samples,
+    pub(super) labels: Option<Vec<u32>>,
+    classes: Option<usize>,
+    class_names: Option<Vec<String>>,
+    assignment: Assignment,
+    preprocess: Preprocess,
+    augment: Augment,
+    /// Shape of a sample after preprocessing.
+    pub(super) shape: Vec<usize>,
+}
+
+/// What is known of a set, for the log and the record of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Description {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+    /// Shape of a sample after preprocessing, without the batch axis.
+    pub sample_shape: Vec<usize>,
+    /// Number of classes, where it has any.
+    pub classes: Option<usize>,
+    /// The parts in the order train, validation, test.
+    pub parts: Vec<PartDescription>,
+    /// How samples were shared out.
+    pub split: String,
+    /// What is done to each sample.
+    pub preprocess: Preprocess,
+    /// What may happen to training images beside.
+    pub augment: Augment,
+}
+
+/// One split in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartDescription {
+    /// Which.
+    pub split: Split,
+    /// Number of samples.
+    pub samples: usize,
+    /// Samples of each class that occurs.
+    pub class_counts: BTreeMap<u32, usize>,
+}
+
+impl Dataset {
+    pub(super) fn new(path: &Path, contents: Contents, options: &DataOptions) -> Result<Dataset, ExecError> {
+        let Contents { format, samples, labels, class_names, parts } = contents;
+        let assignment = assign(parts, labels.as_deref(), &options.split, path)?;
+        let named = class_names.as_ref().map(Vec::len);
+        let classes = labels.as_ref().map(|l| named.unwrap_or(l.iter().max().map_or(0, |m| *m as usize + 1)));
+        let preprocess = options.preprocess.clone().unwrap_or_default().resolved(samples.are_pixels());
+        let shape = samples.shape_after(&preprocess, path)?;
+        if !options.augment.is_none() && shape.len() != 3 {
+            return Err(ExecError::data(path, format!("augmentation is for images, but a sample has the shape {shape:?}")));
+        }
+        let augment = options.augment;
+        let set = Inner { path: path.into(), format, samples, labels, classes, class_names, assignment, preprocess, augment, shape };
+        set.check_classes()?;
+        Ok(Dataset { inner: Arc::new(set) })
+    }
+
+    /// Number of samples of a split.
+    pub fn len(&self, split: Split) -> usize {
+        self.inner.part(split).len()
+    }
+
+    /// Whether a split has no samples.
+    pub fn is_empty(&self, split: Split) -> bool {
+        self.len(split) == 0
+    }
+
+    /// Number of classes; `None` for an unlabelled set.
+    pub fn classes(&self) -> Option<usize> {
+        self.inner.classes
+    }
+
+    /// Name of each class, where the set has names.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.inner.class_names.as_deref()
+    }
+
+    /// Shape of a sample after preprocessing, without the batch axis, e.g. [1, 28, 28].
+    pub fn sample_shape(&self) -> Vec<usize> {
+        self.inner.shape.clone()
+    }
+
+    /// What is done to each sample, complete: it means the same for any file. Belongs into the metadata of the model.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.inner.preprocess
+    }
+
+    /// What is known of the set, to be printed when it is used.
+    pub fn describe(&self) -> Description {
+        let set = &self.inner;
+        Description {
+            path: set.path.clone(),
+            format: set.format,
+            sample_shape: set.shape.clone(),
+            classes: set.classes,
+            parts: [Split::Train, Split::Validation, Split::Test].map(|split| set.describe_part(split)).to_vec(),
+            split: set.assignment.how.clone(),
+            preprocess: set.preprocess.clone(),
+            augment: set.augment,
+        }
+    }
+
+    /// One pass over a split, prepared on another thread: the same order and the same bits at any number of threads.
+    /// `augment`: apply [`DataOptions::augment`].
+    pub fn batches(&self, split: Split, batch: usize, order: Order, augment: bool) -> Batches {
+        let augment = augment && !self.inner.augment.is_none();
+        Batches::start(Arc::clone(&self.inner), Pass::new(self.inner.part(split), order, augment), batch)
+    }
+
+    /// Whether a model can take these samples and tell these classes apart, before anything runs.
+    ///
+    /// # Errors
+    /// Names what does not fit and the way out.
+    pub fn check_against(&self, graph: &Graph) -> Result<(), ExecError> {
+        self.check_input(graph)?;
+        self.check_output(graph)
+    }
+
+    fn check_input(&self, graph: &Graph) -> Result<(), ExecError> {
+        let inputs: Vec<_> = graph.inputs().map(|id| graph.value(id)).collect();
+        let [input] = inputs[..] else {
+            let names = inputs.iter().map(|v| format!("`{}`", v.name)).collect::<Vec<_>>().join(", ");
+            return Err(ExecError::Option(format!(
+                "the model takes {} inputs ({names}), but `{}` gives one array a sample",
+                inputs.len(),
+                self.inner.path.display()
+            )));
+        };
+        let refused = |reason| Err(ExecError::Input { input: input.name.clone(), reason });
+        if let Some(dtype) = input.dtype.filter(|t| *t != DataType::Float) {
+            return refused(format!("the model takes {}, but data are given as float32", dtype.name()));
+        }
+        let Some(shape) = &input.shape else { return Ok(()) };
+        let given: Vec<Dim> = self.inner.shape.iter().map(|d| Dim::Fixed(*d)).collect();
+        let fits = shape.len() == given.len() + 1 && shape[1..].iter().zip(&given).all(|(a, b)| a.compatible(b));
+        if fits {
+            return Ok(());
+        }
+        let list = |dims: &[Dim]| dims.iter().map(Dim::to_string).collect::<Vec<_>>().join("×");
+        let wanted = shape.get(1..).unwrap_or_default();
+        let hint = match (wanted, &given[..]) {
+            ([Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)], [_, _, _]) => {
+                let channels = if given[0] == Dim::Fixed(*c) { String::new() } else { format!(" and `channels = {c}`") };
+                format!("`--preprocess FILE` with `resize = [{h}, {w}]`{channels}, or `penjing new --input {}`", list(&given))
+            }
+            _ => format!("`penjing new --input {}`, or save the samples in the model's shape", list(&given)),
+        };
+        refused(format!(
+            "the model takes {} a sample, but `{}` gives {} after preprocessing (hint: {hint})",
+            list(wanted),
+            self.inner.path.display(),
+            list(&given)
+        ))
+    }
+
+    fn check_output(&self, graph: &Graph) -> Result<(), ExecError> {
+        let (Some(classes), Some(output)) = (self.inner.classes, graph.outputs().first()) else { return Ok(()) };
+        let output = graph.value(*output);
+        let Some(outputs) = output.shape.as_ref().and_then(|s| s.last()).and_then(Dim::fixed) else { return Ok(()) };
+        // A set that only measures need not show every class that the model knows.
+        let only_tests = self.inner.assignment.train.is_empty();
+        if outputs == classes || (only_tests && classes < outputs) {
+            return Ok(());
+        }
+        Err(ExecError::Option(format!(
+            "`{}` has {classes} classes, but output `{}` of the model tells {outputs} apart (hint: `penjing new --classes {classes}`, or the \
+             labels do not match)",
+            self.inner.path.display(),
+            output.name
+        )))
+    }
+}
+
+impl Inner {
+    fn part(&self, split: Split) -> &[usize] {
+        match split {
+            Split::Train => &self.assignment.train,
+            Split::Validation => &self.assignment.validation,
+            Split::Test => &self.assignment.test,
+        }
+    }
+
+    fn describe_part(&self, split: Split) -> PartDescription {
+        let mut class_counts = BTreeMap::new();
+        if let Some(labels) = &self.labels {
+            self.part(split).iter().for_each(|i| *class_counts.entry(labels[*i]).or_default() += 1);
+        }
+        PartDescription { split, samples: self.part(split).len(), class_counts }
+    }
+
+    /// Every label is a class, and there is something to learn about each class.
+    fn check_classes(&self) -> Result<(), ExecError> {
+        let (Some(labels), Some(classes)) = (&self.labels, self.classes) else { return Ok(()) };
+        if labels.len() != self.samples.len() {
+            return Err(ExecError::data(&self.path, format!("has {} labels for {} samples", labels.len(), self.samples.len())));
+        }
+        if let Some(i) = labels.iter().position(|l| *l as usize >= classes) {
+            let reason = format!("label {} is out of range: there are {classes} classes, numbered from 0", labels[i]);
+            return Err(ExecError::data(self.samples.origin(i), reason));
+        }
+        if self.assignment.train.is_empty() {
+            return Ok(());
+        }
+        let counts = self.describe_part(Split::Train).class_counts;
+        match (0..classes as u32).find(|class| !counts.contains_key(class)) {
+            None => Ok(()),
+            Some(class) => Err(ExecError::data(&self.path, {
+                let name = self.class_names.as_ref().map_or(String::new(), |names| format!(" (`{}`)", names[class as usize]));
+                format!(
+                    "class {class}{name} of {classes} has no training samples (hint: number the classes from 0 without gaps, and give each \
+                     some samples)"
+                )
+            })),
+        }
+    }
+
+    /// Sample `index` as the model takes it; `draws`: seed and epoch of the augmentation.
+    pub(super) fn prepare(&self, index: usize, draws: Option<(u64, u64)>) -> Result<Vec<f32>, ExecError> {
+        let as_image = self.preprocess.needs_images() || draws.is_some();
+        let mut image = match self.samples.load(index, as_image)? {
+            Sample::Image(image) => image,
+            Sample::Numbers(mut values) => {
+                self.preprocess.normalise(0, &mut values);
+                return Ok(values);
+            }
+        };
+        let origin = || self.samples.origin(index);
+        let shape = self.preprocess.image_shape(image.shape()).map_err(|reason| ExecError::data(origin(), reason))?;
+        if shape[..] != self.shape {
+            return Err(differs(origin(), shape, &self.shape));
+        }
+        image = self.preprocess.apply(image);
+        if let Some((seed, epoch)) = draws {
+            let black = |channel| {
+                let mut black = [0.0];
+                self.preprocess.normalise(channel, &mut black);
+                black[0]
+            };
+            self.augment.apply(&mut image, black, seed, epoch, index as u64);
+        }
+        Ok(image.values)
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let classes = self.classes.map_or("no classes".into(), |n| format!("{n} classes"));
+        writeln!(f, "{} `{}`: samples of {:?}, {classes}", self.format.name(), self.path.display(), self.sample_shape)?;
+        let parts: Vec<String> = self.parts.iter().map(PartDescription::to_string).collect();
+        writeln!(f, "split: {} ({})", parts.join(", "), self.split)?;
+        write!(f, "preprocessing: {}", self.preprocess)?;
+        if !self.augment.is_none() {
+            write!(f, "\naugmentation: {}", self.augment)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PartDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.split {
+            Split::Train => "train",
+            Split::Validation => "validation",
+            Split::Test => "test",
+        };
+        write!(f, "{name} {}", self.samples)?;
+        match (self.class_counts.values().min(), self.class_counts.values().max()) {
+            (Some(least), Some(most)) if least == most => write!(f, " [{least} a class]"),
+            (Some(least), Some(most)) => write!(f, " [{least} to {most} a class]"),
+            _ => Ok(()),
+        }
+    }
+}

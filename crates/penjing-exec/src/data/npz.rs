@@ -1,0 +1,87 @@
+//! Named arrays: NumPy's `.npz`, and one `.npy` file for each name.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use zip::ZipArchive;
+
+use super::array::Array;
+use super::{Contents, Format, Parts, Samples, npy};
+use crate::ExecError;
+
+/// Reads `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, taken as they are. `y` may be absent.
+pub(super) fn open(path: &Path) -> Result<Contents, ExecError> {
+    let file = File::open(path).map_err(ExecError::reading(path))?;
+    let size = file.metadata().map_err(ExecError::reading(path))?.len();
+    let mut archive = ZipArchive::new(file).map_err(|e| ExecError::data(path, format!("is no .npz file: {e}")))?;
+    let names: Vec<String> = archive.file_names().flatten().map(|n| n.trim_end_matches(".npy").to_string()).collect();
+    named_arrays(path, Format::Npz, &names, |name| {
+        let entry = archive.by_name(&format!("{name}.npy")).map_err(|e| ExecError::data(path, format!("cannot open `{name}`: {e}")))?;
+        let (stored, inside) = (entry.compressed_size().min(size), path.join(name));
+        npy::read(entry, stored, &inside)
+    })
+}
+
+/// Reads `x.npy` and, if it is there, `y.npy`; or the four files of a set with its own test samples.
+pub(super) fn open_folder(folder: &Path) -> Result<Contents, ExecError> {
+    let names: Vec<String> = ["x", "y", "x_train", "y_train", "x_test", "y_test"]
+        .into_iter()
+        .filter(|n| npy_file(folder, n).is_file())
+        .map(String::from)
+        .collect();
+    named_arrays(folder, Format::Npy, &names, |name| npy::open(&npy_file(folder, name)))
+}
+
+/// Reads one `.npy` file: samples without classes.
+pub(super) fn open_file(path: &Path) -> Result<Contents, ExecError> {
+    let samples = npy::open(path)?;
+    let parts = Parts::pool(samples.len());
+    Ok(Contents { format: Format::Npy, samples: Samples::Numbers(vec![samples]), labels: None, class_names: None, parts })
+}
+
+/// Whether a folder holds `x.npy` or `x_train.npy`.
+pub(super) fn recognises_folder(folder: &Path) -> bool {
+    npy_file(folder, "x").is_file() || npy_file(folder, "x_train").is_file()
+}
+
+fn npy_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.npy"))
+}
+
+/// Puts a set together from arrays that `array` gives by name.
+pub(super) fn named_arrays(
+    path: &Path,
+    format: Format,
+    names: &[String],
+    mut array: impl FnMut(&str) -> Result<Array, ExecError>,
+) -> Result<Contents, ExecError> {
+    let has = |name: &str| names.iter().any(|n| n == name);
+    let pairs: &[(&str, &str)] = match (has("x"), has("x_train"), has("x_test")) {
+        (true, false, false) => &[("x", "y")],
+        (false, true, false) => &[("x_train", "y_train")],
+        (false, true, true) => &[("x_train", "y_train"), ("x_test", "y_test")],
+        _ => {
+            let found = names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+            let hint = "(hint: name the samples `x`, their classes `y`; or `x_train`, `y_train`, `x_test`, `y_test`)";
+            return Err(ExecError::data(path, format!("holds {found} {hint}")));
+        }
+    };
+    let mut arrays: Vec<Array> = vec![];
+    let mut labels: Option<Vec<u32>> = pairs.iter().all(|(_, y)| has(y)).then(Vec::new);
+    for (x, y) in pairs {
+        let samples = array(x)?;
+        if let Some(first) = arrays.first().filter(|a| a.dims()[1..] != samples.dims()[1..]) {
+            return Err(ExecError::data(path, format!("samples of {:?} and {:?} in one set", first.dims(), samples.dims())));
+        }
+        if let Some(labels) = &mut labels {
+            let classes = array(y)?.classes()?;
+            if classes.len() != samples.len() {
+                return Err(ExecError::data(path, format!("holds {} samples in `{x}`, but {} in `{y}`", samples.len(), classes.len())));
+            }
+            labels.extend(classes);
+        }
+        arrays.push(samples);
+    }
+    let parts = Parts { train: arrays[0].len(), validation: 0, test: arrays.get(1).map_or(0, Array::len) };
+    Ok(Contents { format, samples: Samples::Numbers(arrays), labels, class_names: None, parts })
+}
