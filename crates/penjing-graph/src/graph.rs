@@ -194,7 +194,7 @@ impl Graph {
             change.perform(&mut next, &mut names).map_err(refused)?;
         }
         next.sort_and_check().map_err(refused)?;
-        infer::infer(&mut next)?;
+        infer::infer_edited(&mut next, self)?;
         *self = next;
         Ok(())
     }

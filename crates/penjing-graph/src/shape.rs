@@ -51,6 +51,34 @@ impl Dim {
         }
     }
 
+    /// Sum; unknown where it is neither a number nor a multiple of the same symbols.
+    #[must_use]
+    pub fn plus(&self, other: &Dim) -> Dim {
+        match (self, other) {
+            (Dim::Fixed(0), dim) | (dim, Dim::Fixed(0)) => dim.clone(),
+            (Dim::Fixed(a), Dim::Fixed(b)) => a.checked_add(*b).map_or(Dim::Unknown, Dim::Fixed),
+            (Dim::Symbolic { factor: f, symbols: a }, Dim::Symbolic { factor: g, symbols: b }) if a == b => {
+                f.checked_add(*g).map_or(Dim::Unknown, |factor| Dim::Symbolic { factor, symbols: a.clone() })
+            }
+            (Dim::Fixed(_) | Dim::Symbolic { .. } | Dim::Unknown, _) => Dim::Unknown,
+        }
+    }
+
+    /// Difference; unknown where it is negative, or neither a number nor a multiple of the same symbols.
+    #[must_use]
+    pub fn minus(&self, other: &Dim) -> Dim {
+        match (self, other) {
+            (dim, Dim::Fixed(0)) => dim.clone(),
+            (Dim::Fixed(a), Dim::Fixed(b)) => a.checked_sub(*b).map_or(Dim::Unknown, Dim::Fixed),
+            (Dim::Symbolic { factor: f, symbols: a }, Dim::Symbolic { factor: g, symbols: b }) if a == b => match f.checked_sub(*g) {
+                Some(0) => Dim::Fixed(0),
+                Some(factor) => Dim::Symbolic { factor, symbols: a.clone() },
+                None => Dim::Unknown,
+            },
+            (Dim::Fixed(_) | Dim::Symbolic { .. } | Dim::Unknown, _) => Dim::Unknown,
+        }
+    }
+
     /// Exact quotient; unknown where it does not come out even or cannot be told.
     #[must_use]
     pub fn divided_by(&self, other: &Dim) -> Dim {
@@ -117,5 +145,18 @@ mod tests {
         assert_eq!(volume.divided_by(&Dim::symbol("M")), Dim::Unknown);
         assert_eq!(Dim::Fixed(7).divided_by(&2.into()), Dim::Unknown);
         assert_eq!(Dim::Fixed(usize::MAX).times(&2.into()), Dim::Unknown);
+    }
+
+    #[test]
+    fn sums_and_differences_of_symbols() {
+        let n = Dim::symbol("N");
+        assert_eq!(n.plus(&n).to_string(), "2*N");
+        assert_eq!(n.plus(&n).minus(&n), n);
+        assert_eq!(n.minus(&n), Dim::Fixed(0));
+        assert_eq!(n.plus(&0.into()), n);
+        assert_eq!(n.plus(&1.into()), Dim::Unknown);
+        assert_eq!(n.plus(&Dim::symbol("M")), Dim::Unknown);
+        assert_eq!(Dim::Fixed(3).minus(&4.into()), Dim::Unknown);
+        assert_eq!(Dim::Fixed(usize::MAX).plus(&1.into()), Dim::Unknown);
     }
 }

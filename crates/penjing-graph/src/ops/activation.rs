@@ -1,5 +1,11 @@
 //! Activation functions and softmax.
 
+use super::Operator;
+use super::attributes::{AttributeList, Attributes, unexpected};
+use super::elementwise::broadcast_to;
+use crate::Dim;
+use crate::infer::{Fact, Operands, axis};
+
 /// An activation, element by element; Y has X's shape. Formulas are those of the ONNX operator of that name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs, reason = "fields are the operator's attributes")]
@@ -45,4 +51,145 @@ pub struct Softmax {
     pub log: bool,
     /// The axis; `None`: the opset's default.
     pub axis: Option<i64>,
+}
+
+/// Selu's constants, chosen so that activations keep mean 0 and variance 1 (Klambauer et al. 2017).
+const SELU_ALPHA: f32 = 1.673_263_2;
+const SELU_GAMMA: f32 = 1.050_701;
+
+impl Operator for Activation {
+    const NAMES: &'static [(&'static str, i64)] = &[
+        ("Relu", 1),
+        ("LeakyRelu", 1),
+        ("PRelu", 1),
+        ("Elu", 1),
+        ("Celu", 12),
+        ("Selu", 1),
+        ("Sigmoid", 1),
+        ("HardSigmoid", 1),
+        ("HardSwish", 14),
+        ("Swish", 24),
+        ("Mish", 18),
+        ("Tanh", 1),
+        ("Softplus", 1),
+        ("Softsign", 1),
+        ("ThresholdedRelu", 10),
+        ("Gelu", 20),
+    ];
+
+    fn name(&self) -> &'static str {
+        match self {
+            Activation::Relu => "Relu",
+            Activation::LeakyRelu { .. } => "LeakyRelu",
+            Activation::PRelu => "PRelu",
+            Activation::Elu { .. } => "Elu",
+            Activation::Celu { .. } => "Celu",
+            Activation::Selu { .. } => "Selu",
+            Activation::Sigmoid => "Sigmoid",
+            Activation::HardSigmoid { .. } => "HardSigmoid",
+            Activation::HardSwish => "HardSwish",
+            Activation::Swish { .. } => "Swish",
+            Activation::Mish => "Mish",
+            Activation::Tanh => "Tanh",
+            Activation::Softplus => "Softplus",
+            Activation::Softsign => "Softsign",
+            Activation::ThresholdedRelu { .. } => "ThresholdedRelu",
+            Activation::Gelu { .. } => "Gelu",
+        }
+    }
+
+    fn read(name: &str, attributes: &mut Attributes<'_>) -> Result<Activation, String> {
+        Ok(match name {
+            "Relu" => Activation::Relu,
+            "LeakyRelu" => Activation::LeakyRelu { alpha: attributes.float("alpha", 0.01)? },
+            "PRelu" => Activation::PRelu,
+            "Elu" => Activation::Elu { alpha: attributes.float("alpha", 1.0)? },
+            "Celu" => Activation::Celu { alpha: attributes.float("alpha", 1.0)? },
+            "Selu" => Activation::Selu { alpha: attributes.float("alpha", SELU_ALPHA)?, gamma: attributes.float("gamma", SELU_GAMMA)? },
+            "Sigmoid" => Activation::Sigmoid,
+            "HardSigmoid" => Activation::HardSigmoid { alpha: attributes.float("alpha", 0.2)?, beta: attributes.float("beta", 0.5)? },
+            "HardSwish" => Activation::HardSwish,
+            "Swish" => Activation::Swish { alpha: attributes.float("alpha", 1.0)? },
+            "Mish" => Activation::Mish,
+            "Tanh" => Activation::Tanh,
+            "Softplus" => Activation::Softplus,
+            "Softsign" => Activation::Softsign,
+            "ThresholdedRelu" => Activation::ThresholdedRelu { alpha: attributes.float("alpha", 1.0)? },
+            "Gelu" => match attributes.text("approximate", "none")? {
+                "none" => Activation::Gelu { tanh: false },
+                "tanh" => Activation::Gelu { tanh: true },
+                other => return Err(unexpected("approximate", other)),
+            },
+            other => return Err(format!("`{other}` is no activation")),
+        })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        match self {
+            Activation::LeakyRelu { alpha } => attributes.float("alpha", *alpha, 0.01),
+            Activation::Elu { alpha }
+            | Activation::Celu { alpha }
+            | Activation::Swish { alpha }
+            | Activation::ThresholdedRelu { alpha } => attributes.float("alpha", *alpha, 1.0),
+            Activation::Selu { alpha, gamma } => {
+                attributes.float("alpha", *alpha, SELU_ALPHA);
+                attributes.float("gamma", *gamma, SELU_GAMMA);
+            }
+            Activation::HardSigmoid { alpha, beta } => {
+                attributes.float("alpha", *alpha, 0.2);
+                attributes.float("beta", *beta, 0.5);
+            }
+            Activation::Gelu { tanh } => attributes.text("approximate", if *tanh { "tanh" } else { "none" }, "none"),
+            Activation::Relu
+            | Activation::PRelu
+            | Activation::Sigmoid
+            | Activation::HardSwish
+            | Activation::Mish
+            | Activation::Tanh
+            | Activation::Softplus
+            | Activation::Softsign => {}
+        }
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        let count = if *self == Activation::PRelu { 2 } else { 1 };
+        inputs.count(count, count)?;
+        let dtype = inputs.common_type(0..count)?;
+        if let (Some(x), Some(slope)) = (inputs.shape(0), inputs.shape(1)) {
+            broadcast_to(slope, x)?;
+        }
+        Ok(vec![Fact::new(dtype, inputs.shape(0).map(<[Dim]>::to_vec))])
+    }
+}
+
+impl Softmax {
+    /// The axis, negative counting from the end, as `opset` defaults it.
+    pub fn axis_at(&self, opset: i64) -> i64 {
+        self.axis.unwrap_or(if opset < 13 { 1 } else { -1 })
+    }
+}
+
+impl Operator for Softmax {
+    const NAMES: &'static [(&'static str, i64)] = &[("Softmax", 1), ("LogSoftmax", 1)];
+
+    fn name(&self) -> &'static str {
+        if self.log { "LogSoftmax" } else { "Softmax" }
+    }
+
+    fn read(name: &str, attributes: &mut Attributes<'_>) -> Result<Softmax, String> {
+        Ok(Softmax { log: name == "LogSoftmax", axis: attributes.int_or_none("axis")? })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        attributes.int_or_none("axis", self.axis);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(1, 1)?;
+        let shape = inputs.shape(0);
+        if let Some(shape) = shape {
+            axis(self.axis_at(inputs.opset()), shape.len())?;
+        }
+        Ok(vec![Fact::new(inputs.dtype(0), shape.map(<[Dim]>::to_vec))])
+    }
 }

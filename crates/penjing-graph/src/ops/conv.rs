@@ -1,5 +1,10 @@
 //! Convolutions.
 
+use super::Operator;
+use super::attributes::{AttributeList, Attributes, unexpected};
+use crate::Dim;
+use crate::infer::{Fact, Operands, meet, volume};
+
 /// How implicit padding is chosen (`auto_pad`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoPad {
@@ -49,4 +54,379 @@ pub struct ConvTranspose {
     pub output_padding: Vec<usize>,
     /// Spatial shape of the output, from which the padding follows; empty: computed.
     pub output_shape: Vec<usize>,
+}
+
+/// A window along one spatial axis with every default filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowAxis {
+    /// Cells of the window.
+    pub kernel: usize,
+    /// Steps between windows.
+    pub stride: usize,
+    /// Distance between cells.
+    pub dilation: usize,
+    /// Cells added before the input; negative ones crop.
+    pub begin: i64,
+    /// Cells added after the input; negative ones crop.
+    pub end: i64,
+    /// Number of windows.
+    pub output: usize,
+}
+
+/// The fields of a [`Window`] along one axis, before `auto_pad` is resolved. Wide, so that nothing a file says overflows.
+#[derive(Clone, Copy)]
+struct Slide {
+    kernel: i128,
+    stride: i128,
+    dilation: i128,
+    begin: i128,
+    end: i128,
+}
+
+impl Slide {
+    /// Cells from the first to the last of the window.
+    fn extent(self) -> i128 {
+        (self.kernel - 1).saturating_mul(self.dilation).saturating_add(1)
+    }
+}
+
+impl Window {
+    pub(super) fn read(attributes: &mut Attributes<'_>, dilated: bool) -> Result<Window, String> {
+        let window = Window {
+            kernel: attributes.sizes("kernel_shape", 1)?,
+            strides: attributes.sizes("strides", 1)?,
+            dilations: if dilated { attributes.sizes("dilations", 1)? } else { vec![] },
+            pads: attributes.ints("pads")?.unwrap_or_default(),
+            auto_pad: match attributes.text("auto_pad", "NOTSET")? {
+                "NOTSET" | "" => AutoPad::NotSet,
+                "SAME_UPPER" => AutoPad::SameUpper,
+                "SAME_LOWER" => AutoPad::SameLower,
+                "VALID" => AutoPad::Valid,
+                other => return Err(unexpected("auto_pad", other)),
+            },
+        };
+        Ok(window)
+    }
+
+    pub(super) fn write(&self, attributes: &mut AttributeList) {
+        let auto_pad = match self.auto_pad {
+            AutoPad::NotSet => "NOTSET",
+            AutoPad::SameUpper => "SAME_UPPER",
+            AutoPad::SameLower => "SAME_LOWER",
+            AutoPad::Valid => "VALID",
+        };
+        attributes.text("auto_pad", auto_pad, "NOTSET");
+        attributes.sizes("dilations", &self.dilations);
+        attributes.sizes("kernel_shape", &self.kernel);
+        attributes.ints("pads", Some(&self.pads[..]).filter(|p| !p.is_empty()));
+        attributes.sizes("strides", &self.strides);
+    }
+
+    /// The window along each axis of an input with spatial shape `input`. `kernel` is the weight's spatial shape, or this
+    /// window's own where there is no weight.
+    ///
+    /// # Errors
+    /// The reason why window and input do not fit.
+    pub fn axes(&self, input: &[usize], kernel: &[usize], ceil_mode: bool) -> Result<Vec<WindowAxis>, String> {
+        self.check(input.len())?;
+        if kernel.len() != input.len() {
+            return Err(format!("the kernel has {} spatial axes, the input {}", kernel.len(), input.len()));
+        }
+        (0..input.len()).map(|i| self.axis(i, input[i], kernel[i], ceil_mode)).collect()
+    }
+
+    /// Checks that every list is empty or fits `spatial` axes.
+    fn check(&self, spatial: usize) -> Result<(), String> {
+        let lists = [
+            ("kernel_shape", self.kernel.len(), spatial),
+            ("strides", self.strides.len(), spatial),
+            ("dilations", self.dilations.len(), spatial),
+            ("pads", self.pads.len(), 2 * spatial),
+        ];
+        if let Some((name, there, wanted)) = lists.iter().find(|(_, there, wanted)| *there != 0 && there != wanted) {
+            return Err(format!("attribute `{name}` has {there} numbers but needs {wanted}"));
+        }
+        if self.kernel.iter().chain(&self.strides).chain(&self.dilations).any(|n| *n == 0) {
+            return Err("kernel, strides and dilations must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    fn slide(&self, axis: usize, spatial: usize, kernel: usize) -> Slide {
+        let pad = |i: usize| self.pads.get(i).map_or(0, |p| i128::from(*p));
+        let (begin, end) = match self.auto_pad {
+            AutoPad::NotSet => (pad(axis), pad(spatial + axis)),
+            AutoPad::SameUpper | AutoPad::SameLower | AutoPad::Valid => (0, 0),
+        };
+        Slide {
+            kernel: kernel as i128,
+            stride: self.strides.get(axis).map_or(1, |s| *s as i128),
+            dilation: self.dilations.get(axis).map_or(1, |d| *d as i128),
+            begin,
+            end,
+        }
+    }
+
+    fn spatial(&self) -> usize {
+        self.pads.len() / 2
+    }
+
+    fn axis(&self, axis: usize, input: usize, kernel: usize, ceil_mode: bool) -> Result<WindowAxis, String> {
+        if kernel == 0 {
+            return Err("the kernel has no cells".into());
+        }
+        let mut slide = self.slide(axis, self.spatial(), kernel);
+        let (extent, cells) = (slide.extent(), input as i128);
+        let output = match self.auto_pad {
+            AutoPad::NotSet | AutoPad::Valid => {
+                let free = cells + slide.begin + slide.end - extent;
+                if free < 0 {
+                    return Err(format!("a window of {extent} cells is larger than the {} of the padded input", extent + free));
+                }
+                match free / slide.stride + 1 {
+                    // A last window that starts in the padding at the end does not count.
+                    n if ceil_mode && free % slide.stride != 0 && n * slide.stride < cells + slide.begin => n + 1,
+                    n => n,
+                }
+            }
+            AutoPad::SameUpper | AutoPad::SameLower => {
+                let output = (cells + slide.stride - 1) / slide.stride;
+                let total = ((output - 1).saturating_mul(slide.stride).saturating_add(extent) - cells).max(0);
+                (slide.begin, slide.end) = halves(total, self.auto_pad == AutoPad::SameUpper);
+                output
+            }
+        };
+        slide.resolved(output)
+    }
+
+    /// Number of windows along each axis where `input` and `kernel` may be symbolic.
+    pub(super) fn infer(&self, input: &[Dim], kernel: &[Dim], ceil_mode: bool) -> Result<Vec<Dim>, String> {
+        self.check(input.len())?;
+        (0..input.len())
+            .map(|i| match (&input[i], kernel.get(i).and_then(Dim::fixed)) {
+                (Dim::Fixed(cells), Some(kernel)) => self.axis(i, *cells, kernel, ceil_mode).map(|axis| Dim::Fixed(axis.output)),
+                (dim, Some(kernel)) => {
+                    let slide = self.slide(i, self.spatial(), kernel);
+                    let same = match self.auto_pad {
+                        AutoPad::NotSet | AutoPad::Valid => slide.begin + slide.end == slide.extent() - 1,
+                        AutoPad::SameUpper | AutoPad::SameLower => true,
+                    };
+                    Ok(if same && slide.stride == 1 { dim.clone() } else { Dim::Unknown })
+                }
+                (_, None) => Ok(Dim::Unknown),
+            })
+            .collect()
+    }
+}
+
+impl Slide {
+    fn resolved(self, output: i128) -> Result<WindowAxis, String> {
+        let too_large = |_| "the window is larger than this machine can address".to_string();
+        Ok(WindowAxis {
+            kernel: self.kernel.try_into().map_err(too_large)?,
+            stride: self.stride.try_into().map_err(too_large)?,
+            dilation: self.dilation.try_into().map_err(too_large)?,
+            begin: self.begin.try_into().map_err(too_large)?,
+            end: self.end.try_into().map_err(too_large)?,
+            output: output.try_into().map_err(too_large)?,
+        })
+    }
+}
+
+/// `total` cells before and after; `upper` puts the odd one after.
+fn halves(total: i128, upper: bool) -> (i128, i128) {
+    let small = total / 2;
+    if upper { (small, total - small) } else { (total - small, small) }
+}
+
+/// Spatial shape of the kernel: what weight and attribute say together.
+fn kernel(weight: Option<&[Dim]>, window: &Window, spatial: usize) -> Result<Vec<Dim>, String> {
+    let declared =
+        if window.kernel.is_empty() { vec![Dim::Unknown; spatial] } else { window.kernel.iter().map(|k| Dim::Fixed(*k)).collect() };
+    let Some(weight) = weight else { return Ok(declared) };
+    if weight.len() != spatial + 2 || declared.len() != spatial {
+        return Err(format!("the weight has {} dimensions but the input {}", weight.len(), spatial + 2));
+    }
+    let met = declared.iter().zip(&weight[2..]).map(|(a, b)| meet(a, b)).collect::<Option<Vec<Dim>>>();
+    met.ok_or_else(|| "attribute `kernel_shape` is not the weight's".into())
+}
+
+/// Checks X [N, C, D1…] and gives its shape; `None` where the rank is unknown.
+pub(super) fn spatial_input<'a>(inputs: &Operands<'a>) -> Result<Option<&'a [Dim]>, String> {
+    match inputs.shape(0) {
+        Some(shape) if shape.len() < 3 => Err(format!("the input has {} dimensions but needs at least 3", shape.len())),
+        shape => Ok(shape),
+    }
+}
+
+/// Checks that channels can be split into `group` groups.
+fn check_group(channels: &Dim, group: usize) -> Result<(), String> {
+    match channels.fixed() {
+        _ if group == 0 => Err("the number of groups is 0".into()),
+        Some(n) if n % group != 0 => Err(format!("{n} channels cannot be split into {group} groups")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Checks that B holds one number for each of `channels`.
+fn check_bias(inputs: &Operands<'_>, channels: &Dim) -> Result<(), String> {
+    match inputs.shape(2) {
+        Some([bias]) if bias.compatible(channels) => Ok(()),
+        Some([bias]) => Err(format!("the bias has {bias} numbers, the output {channels} channels")),
+        Some(shape) => Err(format!("the bias has {} dimensions but needs 1", shape.len())),
+        None => Ok(()),
+    }
+}
+
+impl Operator for Conv {
+    const NAMES: &'static [(&'static str, i64)] = &[("Conv", 1)];
+
+    fn name(&self) -> &'static str {
+        "Conv"
+    }
+
+    fn read(_: &str, attributes: &mut Attributes<'_>) -> Result<Conv, String> {
+        Ok(Conv { window: Window::read(attributes, true)?, group: attributes.count("group", 1)? })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        self.window.write(attributes);
+        attributes.int("group", self.group as i64, 1);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(2, 3)?;
+        let dtype = inputs.common_type(0..3)?;
+        let weight = inputs.shape(1);
+        let Some(x) = spatial_input(inputs)? else { return Ok(vec![Fact::new(dtype, None)]) };
+        let kernel = kernel(weight, &self.window, x.len() - 2)?;
+        let mut channels = Dim::Unknown;
+        if let Some(w) = weight {
+            let read = w[1].times(&self.group.into());
+            if !read.compatible(&x[1]) {
+                return Err(format!("the weight reads {read} channels in {} groups, the input has {}", self.group, x[1]));
+            }
+            channels = w[0].clone();
+        }
+        check_group(&channels, self.group)?;
+        check_bias(inputs, &channels)?;
+        let mut shape = vec![x[0].clone(), channels];
+        shape.extend(self.window.infer(&x[2..], &kernel, false)?);
+        Ok(vec![Fact::new(dtype, Some(shape))])
+    }
+
+    fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
+        // Every output cell reads C/group · k1 · … cells.
+        count(output)?.checked_mul(count(inputs.shape(1)?.get(1..)?)?)
+    }
+}
+
+/// Elements of a shape with every symbol counted as 1; `None` where something is unknown.
+pub(crate) fn count(shape: &[Dim]) -> Option<u64> {
+    match volume(shape) {
+        Dim::Fixed(n) | Dim::Symbolic { factor: n, .. } => Some(n as u64),
+        Dim::Unknown => None,
+    }
+}
+
+impl ConvTranspose {
+    /// The window along each axis: one input cell is spread over `kernel` output cells; `begin` and `end` crop the output.
+    ///
+    /// # Errors
+    /// The reason why window and input do not fit.
+    pub fn axes(&self, input: &[usize], kernel: &[usize]) -> Result<Vec<WindowAxis>, String> {
+        self.check(input.len())?;
+        if kernel.len() != input.len() {
+            return Err(format!("the kernel has {} spatial axes, the input {}", kernel.len(), input.len()));
+        }
+        (0..input.len()).map(|i| self.axis(i, input[i], kernel[i])).collect()
+    }
+
+    fn check(&self, spatial: usize) -> Result<(), String> {
+        self.window.check(spatial)?;
+        for (name, list) in [("output_padding", &self.output_padding), ("output_shape", &self.output_shape)] {
+            if !list.is_empty() && list.len() != spatial {
+                return Err(format!("attribute `{name}` has {} numbers but needs {spatial}", list.len()));
+            }
+        }
+        Ok(())
+    }
+
+    fn axis(&self, axis: usize, input: usize, kernel: usize) -> Result<WindowAxis, String> {
+        if kernel == 0 {
+            return Err("the kernel has no cells".into());
+        }
+        let mut slide = self.window.slide(axis, self.window.spatial(), kernel);
+        let added = self.output_padding.get(axis).map_or(0, |p| *p as i128);
+        let spread = (input as i128 - 1).saturating_mul(slide.stride).saturating_add(slide.extent()).saturating_add(added);
+        let asked = match (self.output_shape.get(axis), self.window.auto_pad) {
+            (Some(n), _) => Some(*n as i128),
+            (None, AutoPad::SameUpper | AutoPad::SameLower) => Some((input as i128).saturating_mul(slide.stride)),
+            (None, AutoPad::NotSet | AutoPad::Valid) => None,
+        };
+        if let Some(output) = asked {
+            (slide.begin, slide.end) = halves((spread - output).max(0), self.window.auto_pad == AutoPad::SameUpper);
+        }
+        let output = asked.unwrap_or_else(|| spread.saturating_sub(slide.begin).saturating_sub(slide.end));
+        if output < 1 {
+            return Err(format!("{spread} output cells are cropped to {output}"));
+        }
+        slide.resolved(output)
+    }
+}
+
+impl Operator for ConvTranspose {
+    const NAMES: &'static [(&'static str, i64)] = &[("ConvTranspose", 1)];
+
+    fn name(&self) -> &'static str {
+        "ConvTranspose"
+    }
+
+    fn read(_: &str, attributes: &mut Attributes<'_>) -> Result<ConvTranspose, String> {
+        Ok(ConvTranspose {
+            window: Window::read(attributes, true)?,
+            group: attributes.count("group", 1)?,
+            output_padding: attributes.sizes("output_padding", 0)?,
+            output_shape: attributes.sizes("output_shape", 1)?,
+        })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        self.window.write(attributes);
+        attributes.int("group", self.group as i64, 1);
+        attributes.sizes("output_padding", &self.output_padding);
+        attributes.sizes("output_shape", &self.output_shape);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(2, 3)?;
+        let dtype = inputs.common_type(0..3)?;
+        let weight = inputs.shape(1);
+        let Some(x) = spatial_input(inputs)? else { return Ok(vec![Fact::new(dtype, None)]) };
+        self.check(x.len() - 2)?;
+        let kernel = kernel(weight, &self.window, x.len() - 2)?;
+        let mut channels = Dim::Unknown;
+        check_group(&x[1], self.group)?;
+        if let Some(w) = weight {
+            if !w[0].compatible(&x[1]) {
+                return Err(format!("the weight reads {} channels, the input has {}", w[0], x[1]));
+            }
+            channels = w[1].times(&self.group.into());
+        }
+        check_bias(inputs, &channels)?;
+        let mut shape = vec![x[0].clone(), channels];
+        for (i, (cells, kernel)) in x[2..].iter().zip(&kernel).enumerate() {
+            shape.push(match (cells, kernel, self.output_shape.get(i)) {
+                (_, _, Some(n)) => Dim::Fixed(*n),
+                (Dim::Fixed(cells), Dim::Fixed(kernel), None) => Dim::Fixed(self.axis(i, *cells, *kernel)?.output),
+                _ => Dim::Unknown,
+            });
+        }
+        Ok(vec![Fact::new(dtype, Some(shape))])
+    }
+
+    fn macs(&self, inputs: &Operands<'_>, _: &[Dim]) -> Option<u64> {
+        // Every input cell is spread over M/group · k1 · … cells.
+        count(inputs.shape(0)?)?.checked_mul(count(inputs.shape(1)?.get(1..)?)?)
+    }
 }

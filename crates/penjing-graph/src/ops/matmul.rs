@@ -1,5 +1,12 @@
 //! Matrix products.
 
+use super::Operator;
+use super::attributes::{AttributeList, Attributes};
+use super::conv::count;
+use super::elementwise::{broadcast, broadcast_to};
+use crate::Dim;
+use crate::infer::{Fact, Operands};
+
 /// `Gemm`: Y = alpha · A' · B' + beta · C, A' [M, K], B' [K, N], C broadcast to [M, N].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gemm {
@@ -16,3 +23,88 @@ pub struct Gemm {
 /// `MatMul`: numpy's `matmul`, [.., M, K] · [.., K, N] → [.., M, N], leading axes broadcast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MatMul;
+
+impl Operator for Gemm {
+    const NAMES: &'static [(&'static str, i64)] = &[("Gemm", 1)];
+
+    fn name(&self) -> &'static str {
+        "Gemm"
+    }
+
+    fn read(_: &str, attributes: &mut Attributes<'_>) -> Result<Gemm, String> {
+        Ok(Gemm {
+            alpha: attributes.float("alpha", 1.0)?,
+            beta: attributes.float("beta", 1.0)?,
+            trans_a: attributes.int("transA", 0)? != 0,
+            trans_b: attributes.int("transB", 0)? != 0,
+        })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        attributes.float("alpha", self.alpha, 1.0);
+        attributes.float("beta", self.beta, 1.0);
+        attributes.flag("transA", self.trans_a, false);
+        attributes.flag("transB", self.trans_b, false);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(if inputs.opset() < 11 { 3 } else { 2 }, 3)?;
+        let dtype = inputs.common_type(0..3)?;
+        let (a, b) = (inputs.ranked(0, 2)?, inputs.ranked(1, 2)?);
+        let (m, k) = if self.trans_a { (&a[1], &a[0]) } else { (&a[0], &a[1]) };
+        let (n, depth) = if self.trans_b { (&b[0], &b[1]) } else { (&b[1], &b[0]) };
+        check_depth(k, depth)?;
+        let shape = vec![m.clone(), n.clone()];
+        if let Some(c) = inputs.shape(2) {
+            broadcast_to(c, &shape)?;
+        }
+        Ok(vec![Fact::new(dtype, Some(shape))])
+    }
+
+    fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
+        let k = inputs.shape(0)?.get(usize::from(!self.trans_a))?;
+        count(output)?.checked_mul(count(std::slice::from_ref(k))?)
+    }
+}
+
+fn check_depth(a: &Dim, b: &Dim) -> Result<(), String> {
+    if a.compatible(b) { Ok(()) } else { Err(format!("rows of {a} and columns of {b} numbers do not go together")) }
+}
+
+impl Operator for MatMul {
+    const NAMES: &'static [(&'static str, i64)] = &[("MatMul", 1)];
+
+    fn name(&self) -> &'static str {
+        "MatMul"
+    }
+
+    fn read(_: &str, _: &mut Attributes<'_>) -> Result<MatMul, String> {
+        Ok(MatMul)
+    }
+
+    fn write(&self, _: &mut AttributeList) {}
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(2, 2)?;
+        let dtype = inputs.common_type(0..2)?;
+        let (Some(a), Some(b)) = (inputs.shape(0), inputs.shape(1)) else { return Ok(vec![Fact::new(dtype, None)]) };
+        let (Some((k, a)), Some((last, b))) = (a.split_last(), b.split_last()) else {
+            return Err("an input has no dimensions".into());
+        };
+        // A vector on the left is a row, on the right a column; its axis of size 1 is dropped from the result.
+        let (depth, n, outer_b) = match b.split_last() {
+            Some((depth, outer)) => (depth, Some(last), outer),
+            None => (last, None, b),
+        };
+        check_depth(k, depth)?;
+        let (m, outer_a) = a.split_last().map_or((None, a), |(m, outer)| (Some(m), outer));
+        let mut shape = broadcast(&[outer_a, outer_b])?;
+        shape.extend(m.into_iter().chain(n).cloned());
+        Ok(vec![Fact::new(dtype, Some(shape))])
+    }
+
+    fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
+        let k = inputs.shape(0)?.last()?;
+        count(output)?.checked_mul(count(std::slice::from_ref(k))?)
+    }
+}

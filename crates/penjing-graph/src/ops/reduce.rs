@@ -1,5 +1,10 @@
 //! Reductions along axes, and running sums.
 
+use super::Operator;
+use super::attributes::{AttributeList, Attributes};
+use crate::infer::{Fact, Operands, PartialInt, PartialValue, axes, axis};
+use crate::{DataType, Dim};
+
 /// What a `Reduce…` operator computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "ONNX names")]
@@ -49,4 +54,186 @@ pub struct CumSum {
     pub exclusive: bool,
     /// Sums run from the end.
     pub reverse: bool,
+}
+
+impl ReduceKind {
+    const ALL: &'static [ReduceKind] = &[
+        ReduceKind::Sum,
+        ReduceKind::Mean,
+        ReduceKind::Max,
+        ReduceKind::Min,
+        ReduceKind::Prod,
+        ReduceKind::L1,
+        ReduceKind::L2,
+        ReduceKind::LogSum,
+        ReduceKind::LogSumExp,
+        ReduceKind::SumSquare,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            ReduceKind::Sum => "ReduceSum",
+            ReduceKind::Mean => "ReduceMean",
+            ReduceKind::Max => "ReduceMax",
+            ReduceKind::Min => "ReduceMin",
+            ReduceKind::Prod => "ReduceProd",
+            ReduceKind::L1 => "ReduceL1",
+            ReduceKind::L2 => "ReduceL2",
+            ReduceKind::LogSum => "ReduceLogSum",
+            ReduceKind::LogSumExp => "ReduceLogSumExp",
+            ReduceKind::SumSquare => "ReduceSumSquare",
+        }
+    }
+
+    /// The opset from which on the axes are an input.
+    pub fn axes_are_input_from(self) -> i64 {
+        if self == ReduceKind::Sum { 13 } else { 18 }
+    }
+
+    /// The integers reduced to one; unknown where it is not worked out.
+    fn of_ints(self, elements: &[PartialInt]) -> PartialInt {
+        match self {
+            ReduceKind::Prod => elements.iter().fold(PartialInt::Known(1), |product, n| product.times(n)),
+            ReduceKind::Sum => elements.iter().fold(PartialInt::Known(0), |sum, n| sum.plus(n)),
+            ReduceKind::Mean
+            | ReduceKind::Max
+            | ReduceKind::Min
+            | ReduceKind::L1
+            | ReduceKind::L2
+            | ReduceKind::LogSum
+            | ReduceKind::LogSumExp
+            | ReduceKind::SumSquare => PartialInt::Unknown,
+        }
+    }
+}
+
+/// `shape` without the axes that `reduced` picks, or with size 1 there.
+fn reduce(shape: &[Dim], keepdims: bool, reduced: impl Fn(usize) -> bool) -> Vec<Dim> {
+    let kept = |i: usize, dim: &Dim| match (reduced(i), keepdims) {
+        (false, _) => Some(dim.clone()),
+        (true, true) => Some(Dim::Fixed(1)),
+        (true, false) => None,
+    };
+    shape.iter().enumerate().filter_map(|(i, dim)| kept(i, dim)).collect()
+}
+
+impl Operator for Reduce {
+    const NAMES: &'static [(&'static str, i64)] = &[
+        ("ReduceSum", 1),
+        ("ReduceMean", 1),
+        ("ReduceMax", 1),
+        ("ReduceMin", 1),
+        ("ReduceProd", 1),
+        ("ReduceL1", 1),
+        ("ReduceL2", 1),
+        ("ReduceLogSum", 1),
+        ("ReduceLogSumExp", 1),
+        ("ReduceSumSquare", 1),
+    ];
+
+    fn name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    fn read(name: &str, attributes: &mut Attributes<'_>) -> Result<Reduce, String> {
+        let kind = ReduceKind::ALL.iter().find(|kind| kind.name() == name).ok_or_else(|| format!("`{name}` is no reduction"))?;
+        let input = attributes.opset >= kind.axes_are_input_from();
+        Ok(Reduce {
+            kind: *kind,
+            axes: if input { None } else { attributes.ints("axes")? },
+            keepdims: attributes.flag("keepdims", true)?,
+            noop_with_empty_axes: input && attributes.flag("noop_with_empty_axes", false)?,
+        })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        attributes.ints("axes", self.axes.as_deref());
+        attributes.flag("keepdims", self.keepdims, true);
+        attributes.flag("noop_with_empty_axes", self.noop_with_empty_axes, false);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        let input = inputs.opset() >= self.kind.axes_are_input_from();
+        inputs.count(1, if input { 2 } else { 1 })?;
+        let dtype = inputs.dtype(0);
+        let Some(shape) = inputs.shape(0) else { return Ok(vec![Fact::new(dtype, None)]) };
+        let named = if input && inputs.given(1) {
+            let Some(named) = inputs.known(1) else {
+                return Ok(vec![Fact::new(dtype, self.keepdims.then(|| vec![Dim::Unknown; shape.len()]))]);
+            };
+            named
+        } else {
+            self.axes.clone().unwrap_or_default()
+        };
+        if named.is_empty() && self.noop_with_empty_axes {
+            return Ok(vec![Fact::new(dtype, Some(shape.to_vec()))]);
+        }
+        let named = axes(&named, shape.len())?;
+        let reduced = reduce(shape, self.keepdims, |i| named.is_empty() || named.contains(&i));
+        let fact = Fact::new(dtype, Some(reduced));
+        // All of a vector becomes one number, with or without an axis around it.
+        let whole = shape.len() == 1;
+        let partial = inputs.partial(0).filter(|_| whole).map(|partial| {
+            let element = self.kind.of_ints(&partial.elements);
+            PartialValue { scalar: !self.keepdims, elements: vec![element] }
+        });
+        Ok(vec![fact.with(partial)])
+    }
+}
+
+impl Operator for ArgReduce {
+    const NAMES: &'static [(&'static str, i64)] = &[("ArgMax", 1), ("ArgMin", 1)];
+
+    fn name(&self) -> &'static str {
+        if self.max { "ArgMax" } else { "ArgMin" }
+    }
+
+    fn read(name: &str, attributes: &mut Attributes<'_>) -> Result<ArgReduce, String> {
+        Ok(ArgReduce {
+            max: name == "ArgMax",
+            axis: attributes.int("axis", 0)?,
+            keepdims: attributes.flag("keepdims", true)?,
+            select_last_index: attributes.opset >= 12 && attributes.flag("select_last_index", false)?,
+        })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        attributes.int("axis", self.axis, 0);
+        attributes.flag("keepdims", self.keepdims, true);
+        attributes.flag("select_last_index", self.select_last_index, false);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(1, 1)?;
+        let dtype = Some(DataType::Int64);
+        let Some(shape) = inputs.shape(0) else { return Ok(vec![Fact::new(dtype, None)]) };
+        let axis = axis(self.axis, shape.len())?;
+        Ok(vec![Fact::new(dtype, Some(reduce(shape, self.keepdims, |i| i == axis)))])
+    }
+}
+
+impl Operator for CumSum {
+    const NAMES: &'static [(&'static str, i64)] = &[("CumSum", 11)];
+
+    fn name(&self) -> &'static str {
+        "CumSum"
+    }
+
+    fn read(_: &str, attributes: &mut Attributes<'_>) -> Result<CumSum, String> {
+        Ok(CumSum { exclusive: attributes.flag("exclusive", false)?, reverse: attributes.flag("reverse", false)? })
+    }
+
+    fn write(&self, attributes: &mut AttributeList) {
+        attributes.flag("exclusive", self.exclusive, false);
+        attributes.flag("reverse", self.reverse, false);
+    }
+
+    fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
+        inputs.count(2, 2)?;
+        let shape = inputs.shape(0);
+        if let (Some(shape), Some([along])) = (shape, inputs.known(1).as_deref()) {
+            axis(*along, shape.len())?;
+        }
+        Ok(vec![Fact::new(inputs.dtype(0), shape.map(<[Dim]>::to_vec))])
+    }
 }
