@@ -2,9 +2,12 @@
 
 pub mod cpu;
 pub mod data;
+mod engine;
 mod error;
 mod executor;
+mod kernels;
 pub mod train;
 
+pub use engine::cpu_executor;
 pub use error::ExecError;
 pub use executor::{Executor, Gradients, Loss, Objective, StepReport, Target, UpdateRule};

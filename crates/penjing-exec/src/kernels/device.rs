@@ -1,0 +1,145 @@
+//! The hot operations: Burn's own for every device, better ones where a device has them.
+
+use burn_backend::Backend;
+use burn_backend::ops::{ConvOptions, PadMode};
+use burn_backend::tensor::{BoolTensor, FloatTensor, IntTensor};
+use burn_backend::{BoolDType, IntDType, Shape, Slice, TensorMetadata, read_sync};
+
+use super::Float;
+use super::activation::log_softmax;
+use super::window::Sliding;
+
+/// A device that can run and train a graph.
+pub(crate) trait Kernels: Backend {
+    /// [.., M, K] · [.., K, N] → [.., M, N], leading axes broadcast.
+    fn matmul(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(a, b)
+    }
+
+    /// Convolution: X [N, C, D1…], W [M, C/group, k1…], bias [M] → [N, M, …]; one to three spatial axes.
+    fn conv(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        sliding: &Sliding,
+        group: usize,
+    ) -> FloatTensor<Self> {
+        match x.rank() {
+            3 => Self::conv1d(x, w, bias, options(sliding, group)),
+            4 => Self::conv2d(x, w, bias, options(sliding, group)),
+            _ => Self::conv3d(x, w, bias, options(sliding, group)),
+        }
+    }
+
+    /// Gradient of the convolution's input, of shape `dims`, from that of its output.
+    fn conv_input_grad(
+        dims: &[usize],
+        w: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        sliding: &Sliding,
+        group: usize,
+    ) -> FloatTensor<Self> {
+        // Only its shape is read.
+        let x = Self::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
+        match dims.len() {
+            3 => Self::conv1d_x_backward(x, w, dy, options(sliding, group)),
+            4 => Self::conv2d_x_backward(x, w, dy, options(sliding, group)),
+            _ => Self::conv3d_x_backward(x, w, dy, options(sliding, group)),
+        }
+    }
+
+    /// Gradient of the convolution's weight, of shape `dims`, from that of its output.
+    fn conv_weight_grad(
+        x: FloatTensor<Self>,
+        dims: &[usize],
+        dy: FloatTensor<Self>,
+        sliding: &Sliding,
+        group: usize,
+    ) -> FloatTensor<Self> {
+        // Only its shape is read.
+        let w = Self::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
+        match dims.len() {
+            3 => Self::conv1d_weight_backward(x, w, dy, options(sliding, group)),
+            4 => Self::conv2d_weight_backward(x, w, dy, options(sliding, group)),
+            _ => Self::conv3d_weight_backward(x, w, dy, options(sliding, group)),
+        }
+    }
+
+    /// Largest cell under the window at each of its stands, and which cell of the window it is (the first among equals).
+    fn max_pool(x: FloatTensor<Self>, sliding: &Sliding) -> (FloatTensor<Self>, IntTensor<Self>) {
+        let stands = sliding.output(&x.shape().to_vec()[2..]).expect("the window was checked to fit");
+        let x = Self::float_pad(x, &all_axes(sliding), PadMode::Constant(f32::NEG_INFINITY));
+        let mut cells = sliding.cells().enumerate().map(|(k, cell)| (k, Self::float_slice(x.clone(), &under(sliding, &stands, &cell))));
+        let (_, mut y) = cells.next().expect("a window has a cell");
+        let mut winner = Self::int_zeros(y.shape(), &y.device(), IntDType::I64);
+        for (k, candidate) in cells {
+            let better = Self::float_greater(candidate.clone(), y.clone(), BoolDType::Native);
+            winner = Self::int_mask_fill(winner, better.clone(), (k as i64).into());
+            y = Self::float_mask_where(y, better, candidate);
+        }
+        (y, winner)
+    }
+
+    /// Gradient of the input of [`Kernels::max_pool`], of shape `dims`: each stand's goes to the cell that won.
+    fn max_pool_grad(dims: &[usize], winner: IntTensor<Self>, dy: FloatTensor<Self>, sliding: &Sliding) -> FloatTensor<Self> {
+        let stands = dy.shape().to_vec().split_off(2);
+        let widths = all_axes(sliding);
+        let padded: Vec<usize> = dims.iter().zip(&widths).map(|(n, (before, after))| n + before + after).collect();
+        let mut dx = Self::float_zeros(Shape::from(padded), &dy.device(), dy.dtype().into());
+        for (k, cell) in sliding.cells().enumerate() {
+            let lost: BoolTensor<Self> = Self::int_not_equal_elem(winner.clone(), (k as i64).into(), BoolDType::Native);
+            let won = Self::float_mask_fill(dy.clone(), lost, 0.0.into());
+            let at = under(sliding, &stands, &cell);
+            let sum = Self::float_add(Self::float_slice(dx.clone(), &at), won);
+            dx = Self::float_slice_assign(dx, &at, sum);
+        }
+        let inner: Vec<Slice> = dims.iter().zip(&widths).map(|(n, (before, _))| span(*before, *n, 1)).collect();
+        Self::float_slice(dx, &inner)
+    }
+
+    /// Mean softmax cross-entropy of logits [N, C] and its gradient: with target q = (1 − smoothing)·one-hot + smoothing/C,
+    /// L = −Σ q·log p / N and dz = (p − q) / N.
+    fn cross_entropy(logits: FloatTensor<Self>, classes: &[u32], smoothing: f32) -> (f32, FloatTensor<Self>) {
+        let logits = Float::<Self>(logits);
+        let [n, c] = [classes.len(), logits.dims()[1]];
+        let share = smoothing / c as f32;
+        let mut target = vec![share; n * c];
+        for (row, class) in target.chunks_exact_mut(c).zip(classes) {
+            row[*class as usize] += 1.0 - smoothing;
+        }
+        let target = Float::from_slice(&target, &[n, c], &logits);
+        let log_p = log_softmax(logits, 1);
+        let loss = (target.clone() * log_p.clone()).sum(&[0, 1]) * (-1.0 / n as f32);
+        let data = read_sync(Self::float_into_data(loss.0)).expect("the device answers");
+        let loss = data.iter::<f32>().next().unwrap_or(f32::NAN);
+        (loss, ((log_p.exp() - target) * (1.0 / n as f32)).0)
+    }
+
+    /// Σ x², in double precision where the device can.
+    fn sum_of_squares(x: FloatTensor<Self>) -> f64 {
+        let sum = Self::float_sum(Self::float_mul(x.clone(), x));
+        let data = read_sync(Self::float_into_data(sum)).expect("the device answers");
+        data.iter::<f64>().next().unwrap_or(0.0)
+    }
+}
+
+/// `n` positions from `start`, `step` apart.
+fn span(start: usize, n: usize, step: usize) -> Slice {
+    Slice::new(start as isize, Some((start + n.saturating_sub(1) * step + usize::from(n > 0)) as isize), step as isize)
+}
+
+/// What one cell of the window sees at all of its stands over the padded input.
+fn under(sliding: &Sliding, stands: &[usize], cell: &[usize]) -> Vec<Slice> {
+    let spatial = (0..stands.len()).map(|i| span(cell[i] * sliding.dilations[i], stands[i], sliding.strides[i]));
+    [Slice::full(), Slice::full()].into_iter().chain(spatial).collect()
+}
+
+/// The padding of every axis, batch and channels included.
+fn all_axes(sliding: &Sliding) -> Vec<(usize, usize)> {
+    [(0, 0), (0, 0)].into_iter().chain(sliding.pads.iter().copied()).collect()
+}
+
+fn options<const N: usize>(sliding: &Sliding, group: usize) -> ConvOptions<N> {
+    let at = |list: &[usize]| std::array::from_fn(|i| list[i]);
+    ConvOptions::new_with_padding(at(&sliding.strides), std::array::from_fn(|i| sliding.pads[i]), at(&sliding.dilations), group)
+}

@@ -1,0 +1,118 @@
+//! Normalisation layers.
+
+use penjing_graph::ops::{BatchNormalization, InstanceNormalization, LayerNormalization};
+
+use super::{Call, Done, Float, Kernels, Mode};
+use crate::ExecError;
+
+/// With batch statistics the variance is the population's (divided by the count), also in the running average, as ONNX
+/// says; PyTorch's running average divides by the count minus one.
+pub(super) fn batch<B: Kernels>(op: BatchNormalization, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
+    let (x, scale, bias) = (call.float(0)?, call.float(1)?, call.float(2)?);
+    let (mean, variance) = (call.float(3)?, call.float(4)?);
+    let dims = x.dims();
+    let rank = dims.len();
+    let channels = if rank >= 2 { dims[1] } else { 1 };
+    for (name, t) in [("scale", &scale), ("B", &bias), ("mean", &mean), ("var", &variance)] {
+        if rank < 2 || t.dims() != [channels] {
+            return Err(call.refuse(format!("{name} of shape {:?} does not fit an input of shape {dims:?}", t.dims())));
+        }
+    }
+    let axes: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
+    let (scale, bias) = (scale.along(1, rank), bias.along(1, rank));
+    let per_channel = move |t: Float<B>| t.reshape(&[channels]);
+    if call.mode == Mode::Inference && !op.training_mode {
+        let inverse = 1.0 / (variance.along(1, rank) + op.epsilon).sqrt();
+        let (a, mean) = (scale * inverse.clone(), mean.along(1, rank));
+        let y = x.clone() * a.clone() + (bias - mean.clone() * a.clone());
+        return Ok(Done::nary(y, move |dy| {
+            // y = (x − mean)·inverse·scale + B with constant statistics
+            let dscale = (dy.clone() * ((x - mean) * inverse)).sum(&axes);
+            let dbias = dy.clone().sum(&axes);
+            vec![Some(dy * a), Some(per_channel(dscale)), Some(per_channel(dbias))]
+        }));
+    }
+    let Standardized { normalized, inverse, mean: batch_mean, variance: batch_variance } = standardize(x, &axes, op.epsilon);
+    let y = normalized.clone() * scale.clone() + bias;
+    let moved = |running: Float<B>, batch: Float<B>| running * op.momentum + per_channel(batch) * (1.0 - op.momentum);
+    let (mean, variance) = (moved(mean, batch_mean), moved(variance, batch_variance));
+    let mut done = Done::nary(y, move |dy| {
+        let dscale = (dy.clone() * normalized.clone()).sum(&axes);
+        let dbias = dy.clone().sum(&axes);
+        let dx = unstandardize(dy * scale, normalized, inverse, &axes);
+        vec![Some(dx), Some(per_channel(dscale)), Some(per_channel(dbias))]
+    });
+    done.outputs.extend([mean.clone().into(), variance.clone().into()]);
+    done.running = vec![(3, mean), (4, variance)];
+    Ok(done)
+}
+
+pub(super) fn layer<B: Kernels>(op: LayerNormalization, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
+    let (x, scale, bias) = (call.float(0)?, call.float(1)?, call.optional_float(2)?);
+    let dims = x.dims();
+    let axis = call.axis(op.axis, dims.len())?;
+    let axes: Vec<usize> = (axis..dims.len()).collect();
+    for t in [Some(&scale), bias.as_ref()].into_iter().flatten() {
+        if call.broadcast(&t.dims(), &dims)? != dims {
+            return Err(call.refuse(format!("scale or B of shape {:?} does not broadcast to {dims:?}", t.dims())));
+        }
+    }
+    let Standardized { normalized, inverse, mean, variance: _ } = standardize(x, &axes, op.epsilon);
+    let (scale_dims, bias_dims) = (scale.dims(), bias.as_ref().map(Float::dims));
+    let scaled = normalized.clone() * scale.clone();
+    let y = match bias {
+        Some(bias) => scaled + bias,
+        None => scaled,
+    };
+    let saved = inverse.clone();
+    let mut done = Done::nary(y, move |dy| {
+        let dscale = (dy.clone() * normalized.clone()).sum_to(&scale_dims);
+        let dbias = bias_dims.map(|dims| dy.clone().sum_to(&dims));
+        let dx = unstandardize(dy * scale, normalized, inverse, &axes);
+        vec![Some(dx), Some(dscale), dbias]
+    });
+    done.outputs.extend([mean.into(), saved.into()]);
+    Ok(done)
+}
+
+pub(super) fn instance<B: Kernels>(op: InstanceNormalization, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
+    let (x, scale, bias) = (call.float(0)?, call.float(1)?, call.float(2)?);
+    let dims = x.dims();
+    let rank = dims.len();
+    if rank < 3 || scale.dims() != dims[1..2] || bias.dims() != dims[1..2] {
+        return Err(call.refuse(format!("scale and B of shapes {:?} and {:?} do not fit an input of shape {dims:?}", scale.dims(), bias.dims())));
+    }
+    let axes: Vec<usize> = (2..rank).collect();
+    let (scale, bias) = (scale.along(1, rank), bias.along(1, rank));
+    let Standardized { normalized, inverse, .. } = standardize(x, &axes, op.epsilon);
+    let y = normalized.clone() * scale.clone() + bias;
+    Ok(Done::nary(y, move |dy| {
+        let others: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
+        let dscale = (dy.clone() * normalized.clone()).sum(&others).reshape(&dims[1..2]);
+        let dbias = dy.clone().sum(&others).reshape(&dims[1..2]);
+        vec![Some(unstandardize(dy * scale, normalized, inverse, &axes)), Some(dscale), Some(dbias)]
+    }))
+}
+
+struct Standardized<B: Kernels> {
+    normalized: Float<B>,
+    /// 1 / √(variance + epsilon)
+    inverse: Float<B>,
+    mean: Float<B>,
+    variance: Float<B>,
+}
+
+/// x̂ = (x − mean) / √(variance + epsilon) over `axes`, which the statistics keep with size 1.
+fn standardize<B: Kernels>(x: Float<B>, axes: &[usize], epsilon: f32) -> Standardized<B> {
+    let mean = x.clone().mean(axes);
+    let centered = x - mean.clone();
+    let variance = centered.clone().square().mean(axes);
+    let inverse = 1.0 / (variance.clone() + epsilon).sqrt();
+    Standardized { normalized: centered * inverse.clone(), inverse, mean, variance }
+}
+
+/// The pullback of [`standardize`]: dx = inverse · (dx̂ − mean(dx̂) − x̂ · mean(dx̂ · x̂))
+fn unstandardize<B: Kernels>(dy: Float<B>, normalized: Float<B>, inverse: Float<B>, axes: &[usize]) -> Float<B> {
+    let projection = normalized.clone() * (dy.clone() * normalized).mean(axes);
+    inverse * (dy.clone() - dy.mean(axes) - projection)
+}
