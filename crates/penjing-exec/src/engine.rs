@@ -198,7 +198,12 @@ impl<B: Kernels> Executor for Engine<B> {
             return Err(ExecError::Option(format!("`{}` is not of floats and takes no mask", self.name(id))));
         };
         if weight.len() != keep.len() {
-            return Err(ExecError::Option(format!("a mask of {} elements does not fit weight `{}` of {}", keep.len(), self.name(id), weight.len())));
+            return Err(ExecError::Option(format!(
+                "a mask of {} elements does not fit weight `{}` of {}",
+                keep.len(),
+                self.name(id),
+                weight.len()
+            )));
         }
         let dropped: Vec<bool> = keep.iter().map(|keep| !keep).collect();
         if let Some(Value::Bool(dropped)) = Value::<B>::from_tensor(&Tensor::from_bools(weight.dims(), &dropped), &self.device) {
@@ -216,7 +221,9 @@ impl<B: Kernels> Executor for Engine<B> {
     }
 
     fn optimizer_state(&self) -> (u64, BTreeMap<String, Tensor>) {
-        let named = |((kind, id), t): (&(update::Moment, ValueId), &Float<B>)| (format!("{}/{}", kind.name(), self.name(*id)), Value::from(t.clone()).into_tensor());
+        let named = |((kind, id), t): (&(update::Moment, ValueId), &Float<B>)| {
+            (format!("{}/{}", kind.name(), self.name(*id)), Value::from(t.clone()).into_tensor())
+        };
         (self.steps, self.moments.iter().map(named).collect())
     }
 
@@ -228,12 +235,20 @@ impl<B: Kernels> Executor for Engine<B> {
                 Some((engine::update::Moment::from_name(kind)?, *id))
             });
             let Some((kind, id)) = found else {
-                return Err(ExecError::Option(format!("the optimizer's state holds `{name}`, which no trainable weight of this model has")));
+                return Err(ExecError::Option(format!(
+                    "the optimizer's state holds `{name}`, which no trainable weight of this model has"
+                )));
             };
             let weight = self.initializer(id)?;
             match Value::from_tensor(tensor, &self.device) {
                 Some(Value::Float(t)) if t.dims() == weight.dims() => moments.insert((kind, id), t),
-                _ => return Err(ExecError::Option(format!("`{name}` of shape {:?} does not fit a weight of shape {:?}", tensor.dims(), weight.dims()))),
+                _ => {
+                    return Err(ExecError::Option(format!(
+                        "`{name}` of shape {:?} does not fit a weight of shape {:?}",
+                        tensor.dims(),
+                        weight.dims()
+                    )));
+                }
             };
         }
         (self.steps, self.moments) = (steps, moments);

@@ -1,7 +1,7 @@
 //! From outputs and target to one number and its gradient.
 
-use penjing_graph::ops::Op;
 use penjing_graph::ValueId;
+use penjing_graph::ops::Op;
 
 use super::Engine;
 use crate::ExecError;
@@ -53,8 +53,12 @@ impl<B: Kernels> Engine<B> {
                 let loss = B::sum_of_squares(difference.0.clone()) / f64::from(n);
                 Ok((loss as f32, difference * (2.0 / n)))
             }
-            (Loss::CrossEntropy { .. }, Target::Values(_)) => Err(ExecError::Option("cross-entropy needs classes as the target (hint: use the loss mse)".into())),
-            (Loss::Mse, Target::Classes(_)) => Err(ExecError::Option("mse needs numbers as the target (hint: use the loss cross-entropy)".into())),
+            (Loss::CrossEntropy { .. }, Target::Values(_)) => {
+                Err(ExecError::Option("cross-entropy needs classes as the target (hint: use the loss mse)".into()))
+            }
+            (Loss::Mse, Target::Classes(_)) => {
+                Err(ExecError::Option("mse needs numbers as the target (hint: use the loss cross-entropy)".into()))
+            }
         }
     }
 }

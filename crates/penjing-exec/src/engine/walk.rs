@@ -88,7 +88,12 @@ impl<B: Kernels> Engine<B> {
     }
 
     /// One use of a value; the last one moves it out, so that a kernel may work in place.
-    fn take(&self, id: ValueId, values: &mut HashMap<ValueId, Value<B>>, uses: &mut HashMap<ValueId, usize>) -> Result<Value<B>, ExecError> {
+    fn take(
+        &self,
+        id: ValueId,
+        values: &mut HashMap<ValueId, Value<B>>,
+        uses: &mut HashMap<ValueId, usize>,
+    ) -> Result<Value<B>, ExecError> {
         let left = uses.get_mut(&id).map_or(0, |n| {
             *n -= 1;
             *n
@@ -130,7 +135,13 @@ impl<B: Kernels> Engine<B> {
     }
 
     /// Loss of a batch and its gradients by every trainable weight.
-    pub(super) fn differentiate(&self, inputs: &[Tensor], target: &Target, loss: &Loss, mode: Mode) -> Result<Differentiated<B>, ExecError> {
+    pub(super) fn differentiate(
+        &self,
+        inputs: &[Tensor],
+        target: &Target,
+        loss: &Loss,
+        mode: Mode,
+    ) -> Result<Differentiated<B>, ExecError> {
         let root = self.loss_input(loss)?;
         let Pass { values, tape, running } = self.forward(inputs, &[root], mode, true)?;
         let output = match values.get(&root).or_else(|| self.weights.get(&root)) {

@@ -122,7 +122,8 @@ pub(super) fn softmax<B: Kernels>(op: Softmax, mut call: Call<'_, B>) -> Result<
     let flattened = call.opset < 13;
     let axis = call.axis(op.axis.unwrap_or(if flattened { 1 } else { -1 }), dims.len() + usize::from(flattened))?;
     // Rows whose elements sum to one stand along `axis` of `shape`.
-    let (shape, axis) = if flattened { (vec![dims[..axis].iter().product(), dims[axis..].iter().product()], 1) } else { (dims.clone(), axis) };
+    let (shape, axis) =
+        if flattened { (vec![dims[..axis].iter().product(), dims[axis..].iter().product()], 1) } else { (dims.clone(), axis) };
     let x = x.reshape(&shape);
     Ok(if op.log {
         let y = log_softmax(x, axis);

@@ -21,7 +21,7 @@ pub(super) fn conv<B: Kernels>(op: &Conv, mut call: Call<'_, B>) -> Result<Done<
     }
     check_bias(&call, bias.as_ref(), w_dims[0])?;
     let y = Float(B::conv(x.0.clone(), w.0.clone(), bias.map(|b| b.0), &sliding, group));
-    Ok(Done::nary(y, move |dy| {
+    Ok(Done::nary(y, move |dy: Float<B>| {
         let db = wants_b.then(|| channel_sum(dy.clone(), rank));
         let dw = wants_w.then(|| Float(B::conv_weight_grad(x.0, &w_dims, dy.0.clone(), &sliding, group)));
         let dx = wants_x.then(|| Float(B::conv_input_grad(&x_dims, w.0, dy.0, &sliding, group)));
@@ -47,7 +47,7 @@ pub(super) fn conv_transpose<B: Kernels>(op: &ConvTranspose, mut call: Call<'_, 
         Some(bias) => y + bias.along(1, rank),
         None => y,
     };
-    Ok(Done::nary(y, move |dy| {
+    Ok(Done::nary(y, move |dy: Float<B>| {
         let db = wants_b.then(|| channel_sum(dy.clone(), rank));
         let dw = wants_w.then(|| Float(B::conv_weight_grad(dy.0.clone(), &w_dims, x.0, &sliding, group)));
         let dx = wants_x.then(|| Float(B::conv(dy.0, w.0, None, &sliding, group)));

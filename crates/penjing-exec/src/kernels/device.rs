@@ -32,13 +32,7 @@ pub(crate) trait Kernels: Backend {
     }
 
     /// Gradient of the convolution's input, of shape `dims`, from that of its output.
-    fn conv_input_grad(
-        dims: &[usize],
-        w: FloatTensor<Self>,
-        dy: FloatTensor<Self>,
-        sliding: &Sliding,
-        group: usize,
-    ) -> FloatTensor<Self> {
+    fn conv_input_grad(dims: &[usize], w: FloatTensor<Self>, dy: FloatTensor<Self>, sliding: &Sliding, group: usize) -> FloatTensor<Self> {
         // Only its shape is read.
         let x = Self::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
         match dims.len() {
@@ -49,13 +43,7 @@ pub(crate) trait Kernels: Backend {
     }
 
     /// Gradient of the convolution's weight, of shape `dims`, from that of its output.
-    fn conv_weight_grad(
-        x: FloatTensor<Self>,
-        dims: &[usize],
-        dy: FloatTensor<Self>,
-        sliding: &Sliding,
-        group: usize,
-    ) -> FloatTensor<Self> {
+    fn conv_weight_grad(x: FloatTensor<Self>, dims: &[usize], dy: FloatTensor<Self>, sliding: &Sliding, group: usize) -> FloatTensor<Self> {
         // Only its shape is read.
         let w = Self::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
         match dims.len() {

@@ -1,7 +1,7 @@
 //! Element-by-element arithmetic with numpy broadcasting.
 
-use burn_backend::{BoolDType, DType, TensorMetadata};
 use burn_backend::tensor::{BoolTensor, IntTensor};
+use burn_backend::{BoolDType, DType, TensorMetadata};
 use penjing_graph::DataType;
 use penjing_graph::ops::{Binary, Clip, Dropout, Unary, Variadic};
 use rand_chacha::ChaCha8Rng;
@@ -70,7 +70,9 @@ pub(super) fn binary<B: Kernels>(op: Binary, mut call: Call<'_, B>) -> Result<Do
                 return Err(call.refuse(format!("its inputs are of types {:?} and {:?}", a.dtype(), b.dtype())));
             }
             let b = B::int_cast(b, a.dtype().into());
-            if matches!(op, Binary::Div | Binary::Mod { .. }) && !Value::<B>::Int(b.clone()).into_tensor().to_i64().is_some_and(|b| !b.contains(&0)) {
+            if matches!(op, Binary::Div | Binary::Mod { .. })
+                && !Value::<B>::Int(b.clone()).into_tensor().to_i64().is_some_and(|b| !b.contains(&0))
+            {
                 return Err(call.refuse("it divides integers by zero"));
             }
             let [Value::Int(a), Value::Int(b)] = [Value::<B>::Int(a).expand(&dims), Value::Int(b).expand(&dims)] else {
@@ -108,9 +110,7 @@ fn float_binary<B: Kernels>(op: Binary, a: Float<B>, b: Float<B>, wants_a: bool,
     let (da, db) = (a.dims(), b.dims());
     // Gradients by both operands, summed over the axes along which each was repeated.
     let done = |y: Float<B>, by_a: Box<dyn FnOnce(Float<B>) -> Float<B> + Send>, by_b: Box<dyn FnOnce(Float<B>) -> Float<B> + Send>| {
-        Done::nary(y, move |dy| {
-            vec![wants_a.then(|| by_a(dy.clone()).sum_to(&da)), wants_b.then(|| by_b(dy).sum_to(&db))]
-        })
+        Done::nary(y, move |dy| vec![wants_a.then(|| by_a(dy.clone()).sum_to(&da)), wants_b.then(|| by_b(dy).sum_to(&db))])
     };
     let compare = |f: fn(_, _, BoolDType) -> BoolTensor<B>, a: Float<B>, b: Float<B>| {
         let dims = broadcast(&a.dims(), &b.dims()).unwrap_or_default();
@@ -188,7 +188,9 @@ pub(super) fn variadic<B: Kernels>(op: Variadic, mut call: Call<'_, B>) -> Resul
         dims = call.broadcast(&dims, &value.dims())?;
     }
     if values.iter().any(|value| !matches!(value, Value::Float(_))) {
-        return int_variadic(op, values, &dims).map(Done::constant).ok_or_else(|| call.refuse("its inputs are not all floats, nor all integers of a kind that is run"));
+        return int_variadic(op, values, &dims)
+            .map(Done::constant)
+            .ok_or_else(|| call.refuse("its inputs are not all floats, nor all integers of a kind that is run"));
     }
     let inputs: Vec<Float<B>> = values.into_iter().filter_map(|value| if let Value::Float(t) = value { Some(t) } else { None }).collect();
     let shapes: Vec<Vec<usize>> = inputs.iter().map(Float::dims).collect();
@@ -202,7 +204,11 @@ pub(super) fn variadic<B: Kernels>(op: Variadic, mut call: Call<'_, B>) -> Resul
         Variadic::Max | Variadic::Min => {
             let inputs: Vec<Float<B>> = inputs.into_iter().map(|x| x.expand(&dims)).collect();
             let pick = |a: Float<B>, b: Float<B>| {
-                let better = if op == Variadic::Max { B::float_greater(b.0.clone(), a.0.clone(), BoolDType::Native) } else { B::float_lower(b.0.clone(), a.0.clone(), BoolDType::Native) };
+                let better = if op == Variadic::Max {
+                    B::float_greater(b.0.clone(), a.0.clone(), BoolDType::Native)
+                } else {
+                    B::float_lower(b.0.clone(), a.0.clone(), BoolDType::Native)
+                };
                 a.replace_where(better, b)
             };
             let y = inputs.iter().cloned().reduce(pick).ok_or_else(|| call.refuse("it has no inputs"))?;

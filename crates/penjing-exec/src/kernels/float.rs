@@ -2,8 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use burn_backend::tensor::{BoolTensor, FloatTensor, IndexingUpdateOp, IntTensor};
 use burn_backend::ops::PadMode;
+use burn_backend::tensor::{BoolTensor, FloatTensor, IndexingUpdateOp, IntTensor};
 use burn_backend::{BoolDType, FloatDType, Scalar, Shape, Slice, TensorData, TensorMetadata};
 
 use super::Kernels;
@@ -254,7 +254,14 @@ impl<B: Kernels> Float<B> {
 
 fn align<B: Kernels>(a: Float<B>, b: Float<B>) -> (FloatTensor<B>, FloatTensor<B>) {
     let rank = a.rank().max(b.rank());
-    let grow = |x: Float<B>| if x.rank() == rank { x.0 } else { let dims = with_rank(&x.dims(), rank); x.reshape(&dims).0 };
+    let grow = |x: Float<B>| {
+        if x.rank() == rank {
+            x.0
+        } else {
+            let dims = with_rank(&x.dims(), rank);
+            x.reshape(&dims).0
+        }
+    };
     (grow(a), grow(b))
 }
 

@@ -5,8 +5,8 @@ use burn_backend::tensor::IndexingUpdateOp;
 use burn_backend::{DType, TensorMetadata};
 use penjing_graph::Tensor;
 use penjing_graph::ops::{
-    Concat, ConstantOfShape, DepthToSpace, Flatten, Gather, Pad, PadMode, Reshape, ScatterElements, Shape, Slice, Split, Squeeze, Transpose,
-    Unsqueeze,
+    Concat, ConstantOfShape, DepthToSpace, Flatten, Gather, Pad, PadMode, Reshape, ScatterElements, Shape, Slice, Split, Squeeze,
+    Transpose, Unsqueeze,
 };
 
 use super::value::index;
@@ -39,7 +39,9 @@ pub(super) fn reshape<B: Kernels>(op: Reshape, mut call: Call<'_, B>) -> Result<
     }
     if let Some(open) = target.iter().position(|n| *n == -1) {
         dims[open] = 1;
-        let known = penjing_graph::element_count(&dims).filter(|n| *n > 0 && target.iter().filter(|n| **n == -1).count() == 1).ok_or_else(refuse)?;
+        let known = penjing_graph::element_count(&dims)
+            .filter(|n| *n > 0 && target.iter().filter(|n| **n == -1).count() == 1)
+            .ok_or_else(refuse)?;
         dims[open] = count / known;
     }
     if penjing_graph::element_count(&dims) != Some(count) {
@@ -93,7 +95,10 @@ pub(super) fn unsqueeze<B: Kernels>(op: &Unsqueeze, mut call: Call<'_, B>) -> Re
     let mut old = x.dims().into_iter();
     let rank = old.len() + axes.len();
     let inserted = call.axes(&axes, rank)?;
-    let dims: Vec<usize> = (0..rank).map(|i| if inserted.contains(&i) { Some(1) } else { old.next() }).collect::<Option<_>>().ok_or_else(|| call.refuse("an axis is named twice"))?;
+    let dims: Vec<usize> = (0..rank)
+        .map(|i| if inserted.contains(&i) { Some(1) } else { old.next() })
+        .collect::<Option<_>>()
+        .ok_or_else(|| call.refuse("an axis is named twice"))?;
     if old.next().is_some() {
         return Err(call.refuse("an axis is named twice"));
     }
@@ -115,7 +120,8 @@ pub(super) fn concat<B: Kernels>(op: Concat, mut call: Call<'_, B>) -> Result<Do
     let y = Value::concat(parts, axis).ok_or_else(|| call.refuse("its inputs are of different types"))?;
     Ok(Done::nary(y, move |dy| {
         let starts = shapes.iter().scan(0, |start, dims| Some(std::mem::replace(start, *start + dims[axis])));
-        let spans = |start: usize, dims: &[usize]| (0..dims.len()).map(|i| (if i == axis { start } else { 0 }, dims[i])).collect::<Vec<_>>();
+        let spans =
+            |start: usize, dims: &[usize]| (0..dims.len()).map(|i| (if i == axis { start } else { 0 }, dims[i])).collect::<Vec<_>>();
         starts.zip(&shapes).map(|(start, dims)| Some(dy.clone().window(&spans(start, dims)))).collect()
     }))
 }
@@ -130,7 +136,9 @@ pub(super) fn split<B: Kernels>(op: &Split, mut call: Call<'_, B>) -> Result<Don
     let axis = call.axis(op.axis, dims.len())?;
     let parts = op.num_outputs.unwrap_or(call.node.outputs.len()).max(1);
     let sizes: Vec<usize> = match sizes {
-        Some(sizes) => sizes.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>().map_err(|_| call.refuse("a size is negative"))?,
+        Some(sizes) => {
+            sizes.iter().map(|n| usize::try_from(*n)).collect::<Result<_, _>>().map_err(|_| call.refuse("a size is negative"))?
+        }
         None => {
             let even = dims[axis].div_ceil(parts);
             (0..parts).map(|i| even.min(dims[axis].saturating_sub(i * even))).collect()
@@ -297,7 +305,9 @@ pub(super) fn scatter_elements<B: Kernels>(op: &ScatterElements, mut call: Call<
         (Value::Int(data), Value::Int(updates)) if data.dtype() == updates.dtype() => {
             Ok(Done::constant(Value::Int(B::int_scatter(0, data, flat, updates, update)).reshape(&dims)))
         }
-        (data, updates) => Err(call.refuse(format!("data of {} and updates of {} are not run", data.dtype().name(), updates.dtype().name()))),
+        (data, updates) => {
+            Err(call.refuse(format!("data of {} and updates of {} are not run", data.dtype().name(), updates.dtype().name())))
+        }
     }
 }
 
@@ -338,7 +348,9 @@ pub(super) fn pad<B: Kernels>(op: &Pad, mut call: Call<'_, B>) -> Result<Done<B>
         let from = x.dims();
         let n = from[axis] as i64;
         let places: Option<Vec<i64>> = (-before..n + after).map(|i| mirrored(op.mode, i, n)).collect();
-        let places = places.filter(|_| n > 0 && n + before + after >= 0).ok_or_else(|| call.refuse(format!("an axis of {n} cannot be padded by {before} and {after}")))?;
+        let places = places
+            .filter(|_| n > 0 && n + before + after >= 0)
+            .ok_or_else(|| call.refuse(format!("an axis of {n} cannot be padded by {before} and {after}")))?;
         let count = places.len();
         let places = index::<B>(places, &[count], call.device);
         x = x.select(axis, places.clone());
@@ -368,10 +380,16 @@ fn constant_pad<B: Kernels>(call: &Call<'_, B>, x: Value<B>, pads: &[(i64, i64)]
     let mut spans = vec![];
     for (n, (before, after)) in dims.iter().zip(pads) {
         let left = n.checked_sub(cut(*before)).and_then(|n| n.checked_sub(cut(*after)));
-        spans.push((cut(*before), left.ok_or_else(|| call.refuse(format!("pads {before} and {after} take away more than an axis of {n}")))?));
+        spans.push((
+            cut(*before),
+            left.ok_or_else(|| call.refuse(format!("pads {before} and {after} take away more than an axis of {n}")))?,
+        ));
     }
     let widths: Vec<(usize, usize)> = pads.iter().map(|(before, after)| (width(*before), width(*after))).collect();
-    let out: Option<usize> = spans.iter().zip(&widths).try_fold(1usize, |size, ((_, n), (before, after))| size.checked_mul(n.checked_add(*before)?.checked_add(*after)?));
+    let out: Option<usize> = spans
+        .iter()
+        .zip(&widths)
+        .try_fold(1usize, |size, ((_, n), (before, after))| size.checked_mul(n.checked_add(*before)?.checked_add(*after)?));
     if out.is_none() {
         return Err(call.refuse("the padded tensor is larger than this machine can address"));
     }
@@ -427,7 +445,9 @@ pub(super) fn shape<B: Kernels>(op: Shape, mut call: Call<'_, B>) -> Result<Done
 pub(super) fn constant_of_shape<B: Kernels>(op: &ConstantOfShape, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
     let target = call.ints(0)?.ok_or_else(|| call.refuse("its shape is missing"))?;
     let dims: Option<Vec<usize>> = target.iter().map(|n| usize::try_from(*n).ok()).collect();
-    let dims = dims.filter(|dims| penjing_graph::element_count(dims).is_some()).ok_or_else(|| call.refuse(format!("{target:?} is not a shape")))?;
+    let dims = dims
+        .filter(|dims| penjing_graph::element_count(dims).is_some())
+        .ok_or_else(|| call.refuse(format!("{target:?} is not a shape")))?;
     let one = op.value.clone().unwrap_or_else(|| Tensor::scalar(0f32));
     let one = one.reshaped(vec![]).ok().and_then(|one| Value::<B>::from_tensor(&one, call.device));
     let one = one.ok_or_else(|| call.refuse("its value is not one element of a type that the built-in executor runs"))?;

@@ -80,7 +80,11 @@ pub(super) fn instance<B: Kernels>(op: InstanceNormalization, mut call: Call<'_,
     let dims = x.dims();
     let rank = dims.len();
     if rank < 3 || scale.dims() != dims[1..2] || bias.dims() != dims[1..2] {
-        return Err(call.refuse(format!("scale and B of shapes {:?} and {:?} do not fit an input of shape {dims:?}", scale.dims(), bias.dims())));
+        return Err(call.refuse(format!(
+            "scale and B of shapes {:?} and {:?} do not fit an input of shape {dims:?}",
+            scale.dims(),
+            bias.dims()
+        )));
     }
     let axes: Vec<usize> = (2..rank).collect();
     let (scale, bias) = (scale.along(1, rank), bias.along(1, rank));

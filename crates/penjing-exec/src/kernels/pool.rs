@@ -53,18 +53,11 @@ pub(super) fn average_pool<B: Kernels>(op: &AveragePool, mut call: Call<'_, B>) 
     let exact = pooling_window(&call, &op.window, &dims, false)?;
     let sliding = pooling_window(&call, &op.window, &dims, op.ceil_mode)?;
     let stands = sliding.output(&dims[2..]).unwrap_or_default();
-    // Cells along one axis that count: those of the input, with `count_include_pad` also the declared padding.
-    let counts: Vec<Vec<usize>> = (0..stands.len())
-        .map(|i| {
-            let (before, after) = exact.pads[i];
-            let counted = if op.count_include_pad { 0..dims[2 + i] + before + after } else { before..before + dims[2 + i] };
-            let cells = |stand: usize| (0..sliding.kernel[i]).map(move |k| stand * sliding_step(&sliding, i) + k * sliding.dilations[i]);
-            (0..stands[i]).map(|stand| cells(stand).filter(|place| counted.contains(place)).count()).collect()
-        })
-        .collect();
-    let shares: Vec<f32> = counts.iter().fold(vec![1.0], |shares, axis| {
-        shares.iter().flat_map(|share| axis.iter().map(move |n| share / (*n).max(1) as f32)).collect()
-    });
+    let counts: Vec<Vec<usize>> =
+        (0..stands.len()).map(|i| counted_cells(&sliding, i, exact.pads[i], dims[2 + i], stands[i], op.count_include_pad)).collect();
+    let shares: Vec<f32> = counts
+        .iter()
+        .fold(vec![1.0], |shares, axis| shares.iter().flat_map(|share| axis.iter().map(move |n| share / (*n).max(1) as f32)).collect());
     let shares = Float::from_slice(&shares, &super::float::with_rank(&stands, dims.len()), &x);
     let channels = dims[1];
     let kernel: Vec<usize> = [channels, 1].into_iter().chain(sliding.kernel.iter().copied()).collect();
@@ -73,8 +66,11 @@ pub(super) fn average_pool<B: Kernels>(op: &AveragePool, mut call: Call<'_, B>) 
     Ok(Done::unary(y, move |dy| Float(B::conv_input_grad(&dims, ones.0, (dy * shares).0, &sliding, channels))))
 }
 
-fn sliding_step(sliding: &Sliding, axis: usize) -> usize {
-    sliding.strides[axis]
+/// Cells along one axis that count at each stand: those of the `n` of the input, with `pads_count` also the declared padding.
+fn counted_cells(sliding: &Sliding, axis: usize, (before, after): (usize, usize), n: usize, stands: usize, pads_count: bool) -> Vec<usize> {
+    let counted = if pads_count { 0..n + before + after } else { before..before + n };
+    let place = |stand: usize, k: usize| stand * sliding.strides[axis] + k * sliding.dilations[axis];
+    (0..stands).map(|stand| (0..sliding.kernel[axis]).filter(|k| counted.contains(&place(stand, *k))).count()).collect()
 }
 
 pub(super) fn global_pool<B: Kernels>(op: GlobalPool, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {

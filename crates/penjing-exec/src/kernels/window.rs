@@ -36,7 +36,8 @@ impl Sliding {
         let mut sliding = Sliding { kernel: kernel.to_vec(), strides, dilations, pads: vec![(0, 0); axes] };
         let extent = sliding.extent().ok_or("the window is larger than this machine can address")?;
         for i in 0..axes {
-            let same = (spatial[i].div_ceil(sliding.strides[i]).saturating_sub(1) * sliding.strides[i] + extent[i]).saturating_sub(spatial[i]);
+            let same =
+                (spatial[i].div_ceil(sliding.strides[i]).saturating_sub(1) * sliding.strides[i] + extent[i]).saturating_sub(spatial[i]);
             sliding.pads[i] = match window.auto_pad {
                 AutoPad::Valid => (0, 0),
                 AutoPad::SameUpper => (same / 2, same - same / 2),
@@ -46,7 +47,8 @@ impl Sliding {
                     let [Some(before), Some(after)] = [window.pads.get(i), window.pads.get(axes + i)] else {
                         return Err(format!("{} pads are given for {axes} spatial axes", window.pads.len()));
                     };
-                    let width = |pad: &i64| usize::try_from(*pad).map_err(|_| "negative pads are not run by the built-in executor".to_string());
+                    let width =
+                        |pad: &i64| usize::try_from(*pad).map_err(|_| "negative pads are not run by the built-in executor".to_string());
                     (width(before)?, width(after)?)
                 }
             };
