@@ -51,6 +51,14 @@ pub enum ExecError {
         /// What is wrong and what would work.
         reason: String,
     },
+    /// ONNX Runtime cannot do what it was asked to.
+    #[error("cannot {what}")]
+    Runtime {
+        /// What it was asked to do.
+        what: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An option cannot be used.
     #[error("{0}")]
     Option(String),

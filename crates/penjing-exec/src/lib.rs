@@ -6,6 +6,7 @@ mod engine;
 mod error;
 mod executor;
 mod kernels;
+pub mod runtime;
 pub mod train;
 
 pub use engine::cpu_executor;
