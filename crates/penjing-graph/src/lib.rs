@@ -11,6 +11,7 @@ pub mod ops;
 pub mod passes;
 mod shape;
 mod tensor;
+pub mod weights;
 pub mod zoo;
 
 pub use builder::GraphBuilder;

@@ -1,7 +1,7 @@
 //! The architectures against what their papers and libraries state.
 
 use penjing_graph::zoo::{self, ZooOptions};
-use penjing_graph::{Dim, Graph, GraphError};
+use penjing_graph::{DataType, Dim, Graph, GraphError};
 
 /// Weights that are trained: all floats but the running averages and the bounds of clips.
 fn parameters(graph: &Graph) -> usize {
@@ -60,8 +60,9 @@ fn widths_of_mobilenet_v2_give_the_published_sizes() {
 #[test]
 fn small_inputs_are_taken() {
     for name in ["resnet-18", "resnet-50", "mobilenet-v2", "efficientnet-lite0", "resnet-20"] {
-        for input in [[3, 32, 32], [1, 28, 28], [1, 1, 1]] {
-            build(name, ZooOptions { classes: Some(10), input: Some(input), ..Default::default() });
+        for input in [[1, 28, 28], [3, 1, 1]] {
+            let graph = build(name, ZooOptions { classes: Some(10), input: Some(input), ..Default::default() });
+            assert_eq!(graph.value(graph.outputs()[0]).shape, Some(vec![Dim::symbol("N"), 10.into()]), "{name} {input:?}");
         }
     }
 }
@@ -75,6 +76,8 @@ fn inputs_and_outputs_have_names_and_shapes() {
         let (input, output) = (graph.value(input), graph.value(graph.outputs()[0]));
         assert_eq!((input.name.as_str(), output.name.as_str()), ("input", "logits"));
         assert_eq!(input.shape, Some(vec![Dim::symbol("N"), c.into(), h.into(), w.into()]));
+        assert_eq!(output.shape, Some(vec![Dim::symbol("N"), 7.into()]), "{}", architecture.name);
+        assert_eq!(output.dtype, Some(DataType::Float));
     }
 }
 

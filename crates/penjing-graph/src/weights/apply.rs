@@ -1,0 +1,170 @@
+//! Weights into a graph, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::StateDict;
+use crate::zoo::inverted_residual::stages_of;
+use crate::zoo::naming::Naming;
+use crate::{DataType, Edit, Graph, GraphError, Tensor, ValueId};
+
+/// Prefixes that wrappers of PyTorch put before every name: data parallel and compiled modules.
+const PREFIXES: &[&str] = &["module.", "_orig_mod."];
+
+/// Names that an error lists before it counts the rest.
+const MOST_NAMES: usize = 6;
+
+/// The graph with the weights of a state dict: every floating-point initializer of rank 1 or more is replaced.
+///
+/// Names are those of the graph, or what torchvision, timm or lukemelas' EfficientNet-PyTorch call the same modules of
+/// `mobilenet-v2` and `efficientnet-lite0`; prefixes of wrappers are taken off and counters of batches ignored. Half,
+/// bfloat16 and double weights become the graph's type.
+///
+/// # Errors
+/// When a weight is missing, unknown, of another shape, or not a float; the error lists them.
+pub fn apply(graph: &Graph, state: &StateDict) -> Result<Graph, GraphError> {
+    let given = Given::new(graph, state);
+    let mut edit = Edit::new(graph, "load weights");
+    let (mut missing, mut misshaped, mut unread) = (vec![], vec![], given.names());
+    for (id, name, tensor) in wanted(graph) {
+        let Some((theirs, weights)) = given.find(name) else {
+            missing.push(name);
+            continue;
+        };
+        unread.remove(theirs);
+        if weights.dims() == tensor.dims() {
+            edit.set_tensor(id, converted(theirs, weights, tensor.dtype())?);
+        } else {
+            misshaped.push((id, theirs, weights.dims(), tensor.dims()));
+        }
+    }
+
+    if !missing.is_empty() || !unread.is_empty() {
+        let mut parts = vec![];
+        if !missing.is_empty() {
+            parts.push(format!("missing in the file: {}", listed(missing.iter())));
+        }
+        if !unread.is_empty() {
+            parts.push(format!("not in the network: {}", listed(unread.iter())));
+        }
+        return Err(refused(format!(
+            "names do not match those of `{}`; {} (hint: is it the same architecture?)",
+            graph.name(),
+            parts.join("; ")
+        )));
+    }
+    let head = head(graph);
+    match misshaped.iter().find(|(id, ..)| head.contains(id)) {
+        Some((_, _, theirs, ours)) if misshaped.iter().all(|(id, ..)| head.contains(id)) && !theirs.is_empty() => {
+            return Err(refused(format!(
+                "the file is for {} classes, the network has {} (hint: build it with --classes {})",
+                theirs[0], ours[0], theirs[0]
+            )));
+        }
+        _ if !misshaped.is_empty() => {
+            let shapes = misshaped.iter().map(|(_, name, theirs, ours)| format!("{name} is {theirs:?}, not {ours:?}"));
+            return Err(refused(format!("shapes do not match those of `{}`: {}", graph.name(), listed(shapes))));
+        }
+        _ => {}
+    }
+    let mut graph = graph.clone();
+    graph.apply(edit)?;
+    Ok(graph)
+}
+
+fn refused(reason: String) -> GraphError {
+    GraphError::Weights { reason }
+}
+
+/// Initializers that a state dict must give: floats that are no scalars.
+fn wanted(graph: &Graph) -> impl Iterator<Item = (ValueId, &str, &Tensor)> {
+    graph
+        .initializers()
+        .filter(|(_, tensor)| tensor.dtype().is_float() && !tensor.dims().is_empty())
+        .map(|(id, tensor)| (id, graph.value(id).name.as_str(), tensor))
+}
+
+/// Weights of the node that gives the first output.
+fn head(graph: &Graph) -> BTreeSet<ValueId> {
+    let producer = graph.outputs().first().and_then(|id| graph.value(*id).producer);
+    producer.into_iter().flat_map(|node| graph.node(node).reads()).filter(|id| graph.tensor(*id).is_some()).collect()
+}
+
+/// A state dict seen under the graph's names.
+struct Given<'a> {
+    /// By name without the prefixes of wrappers: the name in the file, and the weights.
+    tensors: BTreeMap<&'a str, (&'a str, &'a Tensor)>,
+    /// The file's name of a module by the graph's, where they differ.
+    modules: BTreeMap<String, String>,
+}
+
+impl<'a> Given<'a> {
+    /// Under the naming that finds the most weights; ties go to the graph's own names.
+    fn new(graph: &Graph, state: &'a StateDict) -> Given<'a> {
+        let mut prefix = String::new();
+        while let Some(more) = PREFIXES.iter().find(|more| {
+            let longer = format!("{prefix}{more}");
+            !state.is_empty() && state.keys().all(|name| name.starts_with(&longer))
+        }) {
+            prefix.push_str(more);
+        }
+        let counter = |name: &str| name == "num_batches_tracked" || name.ends_with(".num_batches_tracked");
+        let tensors: BTreeMap<_, _> = state
+            .iter()
+            .filter(|(name, _)| !counter(name))
+            .map(|(name, tensor)| (&name[prefix.len()..], (name.as_str(), tensor)))
+            .collect();
+        let mut best = Given { tensors, modules: BTreeMap::new() };
+        for modules in renamings(graph.name()) {
+            let candidate = Given { tensors: best.tensors.clone(), modules };
+            if candidate.found(graph) > best.found(graph) {
+                best = candidate;
+            }
+        }
+        best
+    }
+
+    fn found(&self, graph: &Graph) -> usize {
+        wanted(graph).filter(|(_, name, _)| self.find(name).is_some()).count()
+    }
+
+    /// What the file calls the graph's `name`, and its weights.
+    fn find(&self, name: &str) -> Option<(&'a str, &'a Tensor)> {
+        let theirs = name.rsplit_once('.').and_then(|(module, part)| Some(format!("{}.{part}", self.modules.get(module)?)));
+        self.tensors.get(theirs.as_deref().unwrap_or(name)).copied()
+    }
+
+    fn names(&self) -> BTreeSet<&'a str> {
+        self.tensors.values().map(|(name, _)| *name).collect()
+    }
+}
+
+/// From one library's module names to another's, for the architectures that several libraries publish.
+fn renamings(architecture: &str) -> impl Iterator<Item = BTreeMap<String, String>> {
+    let stages = stages_of(architecture);
+    let pairs = Naming::ALL.into_iter().flat_map(|ours| Naming::ALL.into_iter().map(move |theirs| (ours, theirs)));
+    pairs.filter(|(ours, theirs)| ours != theirs).filter_map(move |(ours, theirs)| {
+        let stages = stages?;
+        Some(ours.modules(stages).into_iter().zip(theirs.modules(stages)).collect())
+    })
+}
+
+/// The weights in the graph's type.
+fn converted(name: &str, weights: &Tensor, dtype: DataType) -> Result<Tensor, GraphError> {
+    if weights.dtype() == dtype {
+        return Ok(weights.clone());
+    }
+    match (dtype, weights.to_f32()) {
+        (DataType::Float, Some(values)) => Ok(Tensor::new(weights.dims(), values.into_owned())),
+        _ => Err(refused(format!("`{name}` is {}, the network wants {}", weights.dtype().name(), dtype.name()))),
+    }
+}
+
+/// The first names, and how many more there are.
+fn listed<T: std::fmt::Display>(names: impl ExactSizeIterator<Item = T>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    let mut text = names.take(MOST_NAMES).map(|name| name.to_string()).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
