@@ -10,6 +10,8 @@ mod device;
 mod elementwise;
 mod flex;
 mod float;
+#[cfg(test)]
+mod gradients;
 mod matmul;
 mod movement;
 mod normalization;
