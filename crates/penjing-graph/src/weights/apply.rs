@@ -24,51 +24,60 @@ const MOST_NAMES: usize = 6;
 pub fn apply(graph: &Graph, state: &StateDict) -> Result<Graph, GraphError> {
     let given = Given::new(graph, state);
     let mut edit = Edit::new(graph, "load weights");
-    let (mut missing, mut misshaped, mut unread) = (vec![], vec![], given.names());
-    for (id, name, tensor) in wanted(graph) {
-        let Some((theirs, weights)) = given.find(name) else {
+    let (mut missing, mut unexpected, mut misshaped) = (vec![], given.names(), vec![]);
+    for (id, name, ours) in wanted(graph) {
+        let Some((name, theirs)) = given.find(name) else {
             missing.push(name);
             continue;
         };
-        unread.remove(theirs);
-        if weights.dims() == tensor.dims() {
-            edit.set_tensor(id, converted(theirs, weights, tensor.dtype())?);
+        unexpected.remove(name);
+        if theirs.dims() == ours.dims() {
+            edit.set_tensor(id, converted(name, theirs, ours.dtype())?);
         } else {
-            misshaped.push((id, theirs, weights.dims(), tensor.dims()));
+            misshaped.push(Misshaped { id, name, theirs: theirs.dims(), ours: ours.dims() });
         }
     }
-
-    if !missing.is_empty() || !unread.is_empty() {
-        let mut parts = vec![];
-        if !missing.is_empty() {
-            parts.push(format!("missing in the file: {}", listed(missing.iter())));
-        }
-        if !unread.is_empty() {
-            parts.push(format!("not in the network: {}", listed(unread.iter())));
-        }
-        return Err(refused(format!(
-            "names do not match those of `{}`; {} (hint: is it the same architecture?)",
-            graph.name(),
-            parts.join("; ")
-        )));
-    }
-    let head = head(graph);
-    match misshaped.iter().find(|(id, ..)| head.contains(id)) {
-        Some((_, _, theirs, ours)) if misshaped.iter().all(|(id, ..)| head.contains(id)) && !theirs.is_empty() => {
-            return Err(refused(format!(
-                "the file is for {} classes, the network has {} (hint: build it with --classes {})",
-                theirs[0], ours[0], theirs[0]
-            )));
-        }
-        _ if !misshaped.is_empty() => {
-            let shapes = misshaped.iter().map(|(_, name, theirs, ours)| format!("{name} is {theirs:?}, not {ours:?}"));
-            return Err(refused(format!("shapes do not match those of `{}`: {}", graph.name(), listed(shapes))));
-        }
-        _ => {}
-    }
+    names_match(graph, &missing, &unexpected)?;
+    shapes_match(graph, &misshaped)?;
     let mut graph = graph.clone();
     graph.apply(edit)?;
     Ok(graph)
+}
+
+/// Weights of one shape in the file and of another in the network.
+struct Misshaped<'a> {
+    id: ValueId,
+    name: &'a str,
+    theirs: &'a [usize],
+    ours: &'a [usize],
+}
+
+fn names_match(graph: &Graph, missing: &[&str], unexpected: &BTreeSet<&str>) -> Result<(), GraphError> {
+    let mut parts = vec![];
+    if !missing.is_empty() {
+        parts.push(format!("missing in the file: {}", listed(missing.iter())));
+    }
+    if !unexpected.is_empty() {
+        parts.push(format!("not in the network: {}", listed(unexpected.iter())));
+    }
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let parts = parts.join("; ");
+    Err(refused(format!("names do not match those of `{}`; {parts} (hint: is it the same architecture?)", graph.name())))
+}
+
+fn shapes_match(graph: &Graph, misshaped: &[Misshaped<'_>]) -> Result<(), GraphError> {
+    let Some(first) = misshaped.first() else { return Ok(()) };
+    let head = head(graph);
+    if let (Some(theirs), Some(ours)) = (first.theirs.first(), first.ours.first())
+        && theirs != ours
+        && misshaped.iter().all(|m| head.contains(&m.id))
+    {
+        return Err(refused(format!("the file is for {theirs} classes, the network has {ours} (hint: build it with --classes {theirs})")));
+    }
+    let shapes = misshaped.iter().map(|m| format!("{} is {:?}, not {:?}", m.name, m.theirs, m.ours));
+    Err(refused(format!("shapes do not match those of `{}`: {}", graph.name(), listed(shapes))))
 }
 
 fn refused(reason: String) -> GraphError {

@@ -546,3 +546,76 @@ impl<'a> Input<'a> {
         std::str::from_utf8(line).map_err(|_| "a name in the pickle is not UTF-8".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(pickle: &[u8]) -> String {
+        unpickle(pickle).map(|u| u.length).expect_err("it should not run")
+    }
+
+    #[test]
+    fn integers_by_hand() {
+        let cases: [(&[u8], i64); 6] =
+            [(&[], 0), (&[0xff], -1), (&[0xff, 0x00], 255), (&[0x00, 0x80], -32_768), (&[0, 0, 0, 0, 1], 1 << 32), (&[0xff; 8], -1)];
+        for (octets, value) in cases {
+            assert_eq!(integer(octets), Object::Int(value), "{octets:?}");
+        }
+        assert_eq!(integer(&[1; 9]), Object::Long([1; 9].into()));
+    }
+
+    #[test]
+    fn containers_share_what_the_memo_names() -> Result<(), String> {
+        // d = {}; d['a'] = d; [d, d] with d put into the memo while it was empty
+        let Unpickled { heap, root, length } = unpickle(b"](}q\x00X\x01\x00\x00\x00ah\x00sh\x00e. and more")?;
+        let Object::List(items) = heap.get(root) else { return Err("no list".into()) };
+        assert_eq!(items[0], items[1]);
+        let Object::Dict(pairs) = heap.get(items[0]) else { return Err("no dictionary".into()) };
+        assert_eq!((heap.text(pairs[0].0), pairs[0].1), (Some("a"), items[0]));
+        assert_eq!(length, 18);
+        Ok(())
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let nested: Vec<u8> = std::iter::once(op::NONE).chain(std::iter::repeat_n(op::TUPLE1, 1_000_000)).chain([op::STOP]).collect();
+        assert_eq!(unpickle(&nested).map(|u| u.length), Ok(1_000_002));
+        let marks = vec![op::MARK; 1_000_000];
+        assert_eq!(refused(&marks), "the pickle ends in the middle");
+    }
+
+    #[test]
+    fn objects_are_counted() {
+        let many = vec![op::NONE; MOST_OBJECTS + 1];
+        assert!(refused(&many).starts_with("the pickle makes more than"));
+    }
+
+    #[test]
+    fn what_is_malformed_is_an_error() {
+        for (pickle, reason) in [
+            (&b""[..], "ends in the middle"),
+            (b".", "more from its stack than it put there"),
+            (b"N(\x85.", "more from its stack"), // the tuple would reach below the mark
+            (b"Nt.", "did not open"),
+            (b"h\x07.", "object 7, which it did not define"),
+            (b"Na.", "more from its stack"),
+            (b"NNa.", "appends to None"),
+            (b"}(Nu.", "a key without a value"),
+            (b"NNR.", "calls None"),
+            (b"ctorch\nFloatStorage\n)R.", "arguments that it does not take"),
+            (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR.", "a tensor is made from None"),
+            (b"NQ.", "no storage"),
+            (b"X\xff\xff\xff\xffab.", "ends in the middle"),
+            (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xffab.", "ends in the middle"),
+            (b"\x80\x63N.", "protocol 99"),
+            (b"I01\n.", "opcode 0x49"),
+            (b"cbuiltins\neval\n.", "`builtins.eval`"),
+            (b"\x8c\x02os\x8c\x06system\x93.", "`os.system`"),
+        ] {
+            let text = String::from_utf8_lossy(pickle);
+            let error = refused(pickle);
+            assert!(error.contains(reason), "{text:?}: {error}");
+        }
+    }
+}
