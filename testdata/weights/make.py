@@ -142,6 +142,8 @@ def one(name="weight"):
 
 
 save_legacy("legacy.pth", state_dict())
+# As Python 2 pickled ordered dictionaries.
+save_legacy("python2.pth", Call(collections.OrderedDict, [[name, value] for name, value in state_dict().items()]))
 save_zip("zip.pth", state_dict())
 save_zip("big_endian.pth", state_dict(), byteorder="big")
 for protocol in (3, 4, 5):

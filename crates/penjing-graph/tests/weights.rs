@@ -42,7 +42,7 @@ fn f32s(tensor: &Tensor) -> Vec<f32> {
 
 #[test]
 fn every_format_and_protocol_gives_the_same_tensors() {
-    for file in ["legacy.pth", "zip.pth", "big_endian.pth", "protocol3.pth", "protocol4.pth", "protocol5.pth"] {
+    for file in ["legacy.pth", "python2.pth", "zip.pth", "big_endian.pth", "protocol3.pth", "protocol4.pth", "protocol5.pth"] {
         let state = load(file);
         assert_eq!(state.len(), 14, "{file}");
         let floats = |name: &str| f32s(&state[name]);

@@ -1,8 +1,8 @@
 //! A pickle machine that builds plain values and descriptions of tensors, and nothing else.
 //!
 //! Objects live in one list and refer to each other by number, so that cycles and deep nesting cost nothing: no value
-//! is ever walked or dropped recursively. Each opcode makes at most one object and copies nothing that is shared, so
-//! that memory grows with the length of the pickle only.
+//! is ever walked or dropped recursively. Each opcode makes at most one object, and what it copies is counted, so that
+//! memory grows with the length of the pickle only.
 
 use std::collections::HashMap;
 
@@ -145,6 +145,21 @@ impl Heap {
         Ok(Handle(self.0.len() as u32 - 1))
     }
 
+    /// A list of lists of two, as Python 2 made ordered dictionaries from.
+    fn pairs(&self, handle: Handle) -> Result<Vec<(Handle, Handle)>, String> {
+        let items = |handle: Handle| match self.get(handle) {
+            Object::List(items) | Object::Tuple(items) => Some(&items[..]),
+            _ => None,
+        };
+        let pair = |handle: &Handle| match items(*handle) {
+            Some([key, value]) => Some((*key, *value)),
+            _ => None,
+        };
+        items(handle)
+            .and_then(|items| items.iter().map(pair).collect())
+            .ok_or_else(|| "the pickle makes a dictionary from something that is no list of pairs".into())
+    }
+
     fn count(&self, handle: Handle) -> Result<usize, String> {
         match self.get(handle) {
             Object::Int(n) => usize::try_from(*n).map_err(|_| format!("a tensor has a size, stride or offset of {n}")),
@@ -253,6 +268,8 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u32, Handle>,
     heap: Heap,
+    /// Pairs copied from lists into dictionaries; a list that is copied again and again counts each time.
+    copied: usize,
 }
 
 impl Machine<'_> {
@@ -449,6 +466,14 @@ impl Machine<'_> {
         };
         match (global, &arguments[..]) {
             (Global::OrderedDict, []) => self.heap.add(Object::Dict(vec![])),
+            (Global::OrderedDict, [pairs]) => {
+                let pairs = self.heap.pairs(*pairs)?;
+                self.copied += pairs.len();
+                if self.copied > MOST_OBJECTS {
+                    return Err(format!("the pickle copies more than {MOST_OBJECTS} objects"));
+                }
+                self.heap.add(Object::Dict(pairs))
+            }
             (Global::Size, [items]) if matches!(self.heap.get(*items), Object::Tuple(_)) => Ok(*items),
             (Global::RebuildTensor, [storage, offset, dims, strides, ..]) => {
                 let Object::Storage(storage) = self.heap.get(*storage) else {
@@ -575,6 +600,29 @@ mod tests {
         assert_eq!((heap.text(pairs[0].0), pairs[0].1), (Some("a"), items[0]));
         assert_eq!(length, 18);
         Ok(())
+    }
+
+    #[test]
+    fn ordered_dictionaries_of_python_2_are_lists_of_pairs() -> Result<(), String> {
+        // OrderedDict([['a', 1], ['b', 2]])
+        let Unpickled { heap, root, .. } = unpickle(b"ccollections\nOrderedDict\n](](U\x01aK\x01e](U\x01bK\x02ee\x85R.")?;
+        let Object::Dict(pairs) = heap.get(root) else { return Err("no dictionary".into()) };
+        let read: Vec<_> = pairs.iter().map(|(key, value)| (heap.text(*key), heap.get(*value))).collect();
+        assert_eq!(read, [(Some("a"), &Object::Int(1)), (Some("b"), &Object::Int(2))]);
+        assert!(refused(b"ccollections\nOrderedDict\n](K\x01e\x85R.").contains("no list of pairs"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_list_copied_again_and_again_is_counted() {
+        // x = [(), ()]; pairs = [x] * 2048, copied 2048 times, then once more
+        let mut pickle = b"ccollections\nOrderedDict\nq\x00]())eq\x010](".to_vec();
+        pickle.extend(b"h\x01".repeat(2048));
+        pickle.extend(b"eq\x02");
+        pickle.extend(b"h\x00h\x02\x85R".repeat(2048));
+        assert_eq!(refused(&pickle), "the pickle ends in the middle"); // 2²² pairs are allowed
+        pickle.extend(b"h\x00h\x02\x85R.");
+        assert!(refused(&pickle).starts_with("the pickle copies more than"));
     }
 
     #[test]
