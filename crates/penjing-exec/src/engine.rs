@@ -85,20 +85,7 @@ impl<B: Kernels> Engine<B> {
 
 /// Initializers that training changes.
 fn trainable(graph: &Graph) -> BTreeSet<ValueId> {
-    let learned = |op: &Op, i: usize| match op {
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::BatchNormalization(_) => i == 1 || i == 2,
-        Op::LayerNormalization(_) | Op::InstanceNormalization(_) => i == 1 || i == 2,
-        Op::MatMul(_) => true,
-        Op::Activation(penjing_graph::ops::Activation::PRelu) => i == 1,
-        Op::Binary(penjing_graph::ops::Binary::Add) => true,
-        _ => false,
-    };
-    let inputs = graph.nodes().flat_map(|(_, node)| node.inputs.iter().enumerate().map(move |(i, id)| (&node.op, i, *id)));
-    inputs
-        .filter(|(op, i, _)| learned(op, *i))
-        .filter_map(|(_, _, id)| id)
-        .filter(|id| graph.tensor(*id).is_some_and(|t| t.dtype().is_float() && !t.dims().is_empty()))
-        .collect()
+    penjing_graph::roles(graph).into_iter().filter(|(_, role)| role.trainable()).map(|(id, _)| id).collect()
 }
 
 impl<B: Kernels> Executor for Engine<B> {
