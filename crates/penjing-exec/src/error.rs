@@ -35,6 +35,42 @@ pub enum ExecError {
         /// The likely cause and what to try.
         hint: String,
     },
+    /// A step of training failed; the weights are as they were before it.
+    #[error("training stopped in epoch {epoch}, step {step} of {steps}")]
+    Step {
+        /// Epoch, counted from 1.
+        epoch: u64,
+        /// Step of the epoch, counted from 1.
+        step: u64,
+        /// Steps in an epoch.
+        steps: u64,
+        /// Why.
+        source: Box<ExecError>,
+    },
+    /// A checkpoint cannot be used.
+    #[error("checkpoint `{}`: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would work.
+        reason: String,
+    },
+    /// The user's own metric gave no number.
+    #[error("metric command `{command}`: {reason}")]
+    Metric {
+        /// The command, with the model's path.
+        command: String,
+        /// What it did instead.
+        reason: String,
+    },
+    /// A file could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file of data could not be read.
     #[error("cannot read `{}`", path.display())]
     Read {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use penjing_graph::{Graph, Tensor, ValueId};
+use serde::{Deserialize, Serialize};
 
 use crate::ExecError;
 
@@ -15,8 +16,9 @@ pub enum Target {
     Values(Tensor),
 }
 
-/// How outputs and target become one number. Means over the batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How outputs and target become one number. Means over the batch. In text: `cross-entropy`, `cross-entropy:SMOOTHING`, `mse`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Loss {
     /// Softmax cross-entropy of the first output (logits [N, C]) with `smoothing` of the probability spread evenly.
     CrossEntropy {
@@ -28,7 +30,8 @@ pub enum Loss {
 }
 
 /// The optimizer's formula and its settings for one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum UpdateRule {
     /// v ← momentum·v + g + decay·w; w ← w − lr·v (Nesterov: w ← w − lr·(g + decay·w + momentum·v)). PyTorch's form.
     Sgd {

@@ -1,1 +1,7 @@
-//! Training: optimizers, schedules, losses, metrics, checkpoints.
+//! Training and measuring: schedules, the loop over epochs, checkpoints, metrics and their intervals.
+
+mod loss;
+mod schedule;
+pub mod statistics;
+
+pub use schedule::{Length, Schedule, Shape};
