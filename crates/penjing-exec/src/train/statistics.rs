@@ -49,6 +49,27 @@ pub fn wilson(successes: u64, trials: u64) -> Interval {
     Interval { low: interval.low.min(p), high: interval.high.max(p) }
 }
 
+/// How many of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proportion {
+    /// How many.
+    pub successes: u64,
+    /// Of how many.
+    pub trials: u64,
+}
+
+impl Proportion {
+    /// successes / trials, 0 to 1. 0 of none.
+    pub fn value(&self) -> f64 {
+        self.successes as f64 / self.trials.max(1) as f64
+    }
+
+    /// Its 95 % interval: [`wilson`].
+    pub fn interval(&self) -> Interval {
+        wilson(self.successes, self.trials)
+    }
+}
+
 /// Two classifiers on the same samples: how often each was right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paired {
