@@ -209,7 +209,7 @@ fn rank(row: &[f32], label: usize) -> Option<usize> {
 fn best(row: &[f32]) -> u32 {
     let mut best = 0;
     for (class, x) in row.iter().enumerate() {
-        if *x > row[best] || row[best].is_nan() {
+        if *x > row[best] || (row[best].is_nan() && !x.is_nan()) {
             best = class;
         }
     }

@@ -3,9 +3,11 @@
 mod checkpoint;
 mod eval;
 mod loss;
+mod metric_command;
 mod progress;
 mod schedule;
 mod settings;
+mod similarity;
 pub mod statistics;
 #[cfg(test)]
 mod testing;
@@ -13,7 +15,9 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, Position};
 pub use eval::{Evaluation, Tally, evaluate};
+pub use metric_command::metric_command;
 pub use progress::{Event, Progress, Silent};
 pub use schedule::{Length, Schedule, Shape};
 pub use settings::{Optimizer, TrainSettings};
+pub use similarity::{Similarity, similarity};
 pub use trainer::{Ended, EpochSummary, FitReport, StopFlag, Trainer, fit};

@@ -1,0 +1,161 @@
+//! How near the outputs of a model are to the original's, where no accuracy can be measured.
+
+use penjing_graph::Tensor;
+use serde::Serialize;
+
+use super::progress::{Event, Progress};
+use super::statistics::Proportion;
+use crate::data::{Dataset, Order, Split};
+use crate::{ExecError, Executor};
+
+/// How near one output is to the original's of the same name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Similarity {
+    /// Name of the output.
+    pub output: String,
+    /// Mean over the samples of a·b / (|a|·|b|), −1 to 1; 1 where both are zero.
+    pub cosine: f64,
+    /// Signal to quantization noise in dB: 10·log₁₀(Σa² / Σ(a − b)²), a the original's. Infinite where nothing differs.
+    pub sqnr: f64,
+    /// Samples whose highest element is at the same place; `None` unless the output is [N, C] with C > 1.
+    pub agreement: Option<Proportion>,
+}
+
+/// Runs both models on one split and compares their float outputs, one by one. `batch`: samples at a time. Labels are not needed.
+///
+/// # Errors
+/// When the models have different outputs or none to compare, the split has no samples, or one cannot be run.
+pub fn similarity(
+    original: &mut dyn Executor,
+    result: &mut dyn Executor,
+    data: &Dataset,
+    split: Split,
+    batch: usize,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Similarity>, ExecError> {
+    let (a, b) = (original.to_graph()?, result.to_graph()?);
+    let (a_outputs, b_outputs) = (a.outputs().to_vec(), b.outputs().to_vec());
+    let names: Vec<String> = a_outputs.iter().map(|id| a.value(*id).name.clone()).collect();
+    if names.len() != b_outputs.len() {
+        return Err(ExecError::Option(format!(
+            "the original has {} outputs and the result {} (hint: compare a model with the one it was made from)",
+            names.len(),
+            b_outputs.len()
+        )));
+    }
+    let mut counts = vec![Comparison::default(); names.len()];
+    let mut done = 0;
+    for batch in data.batches(split, batch, Order::Sequential, false) {
+        let batch = batch?;
+        let samples = batch.indices.len();
+        let (a, b) = (original.run(&batch.inputs, &a_outputs)?, result.run(&batch.inputs, &b_outputs)?);
+        for (((count, name), a), b) in counts.iter_mut().zip(&names).zip(&a).zip(&b) {
+            count.add(a, b, samples).map_err(|reason| ExecError::Option(format!("output `{name}` {reason}")))?;
+        }
+        done += samples as u64;
+        progress.event(Event::Evaluated { split, done, samples: data.len(split) as u64 });
+    }
+    let compared: Vec<Similarity> = names.into_iter().zip(counts).filter_map(|(name, count)| count.finish(name)).collect();
+    if compared.is_empty() {
+        return Err(ExecError::Option("there is no float output or no sample to compare (hint: give a --metric-command)".into()));
+    }
+    Ok(compared)
+}
+
+/// Sums over the rows of one output so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Comparison {
+    rows: u64,
+    cosines: f64,
+    signal: f64,
+    noise: f64,
+    agreed: u64,
+    classes: bool,
+}
+
+impl Comparison {
+    /// Rows are those of the first axis where it counts the samples; else the output is one row.
+    fn add(&mut self, a: &Tensor, b: &Tensor, samples: usize) -> Result<(), String> {
+        if (a.dtype().is_float(), a.dims()) != (b.dtype().is_float(), b.dims()) {
+            return Err(format!("is {} {:?} in the original and {} {:?} now", a.dtype().name(), a.dims(), b.dtype().name(), b.dims()));
+        }
+        let (Some(a_values), Some(b_values)) = (a.to_f32(), b.to_f32()) else { return Ok(()) };
+        let rows = if a.dims().first() == Some(&samples) { samples } else { 1 };
+        let width = (a_values.len() / rows.max(1)).max(1);
+        self.classes = a.dims().len() == 2 && rows == samples && width > 1;
+        for (a, b) in a_values.chunks_exact(width).zip(b_values.chunks_exact(width)) {
+            let sum = |f: &dyn Fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| f(f64::from(*a), f64::from(*b))).sum::<f64>();
+            let (aa, bb, ab) = (sum(&|a, _| a * a), sum(&|_, b| b * b), sum(&|a, b| a * b));
+            self.rows += 1;
+            self.cosines += if aa == 0.0 && bb == 0.0 { 1.0 } else { ab / (aa * bb).sqrt().max(f64::MIN_POSITIVE) };
+            self.signal += aa;
+            self.noise += sum(&|a, b| (a - b) * (a - b));
+            self.agreed += u64::from(highest(a) == highest(b));
+        }
+        Ok(())
+    }
+
+    fn finish(self, output: String) -> Option<Similarity> {
+        (self.rows > 0).then(|| Similarity {
+            output,
+            cosine: self.cosines / self.rows as f64,
+            sqnr: if self.noise == 0.0 { f64::INFINITY } else { 10.0 * (self.signal / self.noise).log10() },
+            agreement: self.classes.then_some(Proportion { successes: self.agreed, trials: self.rows }),
+        })
+    }
+}
+
+/// Place of the highest element, the first of several.
+fn highest(row: &[f32]) -> usize {
+    let higher = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+    (0..row.len()).fold(0, higher)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Silent;
+    use super::super::testing::{Linear, clusters};
+    use super::*;
+
+    fn compare(dims: &[usize], a: Vec<f32>, b: Vec<f32>, samples: usize) -> Result<Similarity, String> {
+        let mut count = Comparison::default();
+        count.add(&Tensor::new(dims, a), &Tensor::new(dims, b), samples)?;
+        count.finish("y".into()).ok_or_else(|| "no rows".into())
+    }
+
+    #[test]
+    fn two_rows_by_hand() -> Result<(), String> {
+        // cos: 24/25 and 0; Σa² = 25 + 4, Σ(a−b)² = 1 + 1 + 4 + 1; the highest is at another place in both
+        let s = compare(&[2, 2], vec![3.0, 4.0, 2.0, 0.0], vec![4.0, 3.0, 0.0, 1.0], 2)?;
+        assert!((s.cosine - 0.48).abs() < 1e-12 && (s.sqnr - 10.0 * (29f64 / 7.0).log10()).abs() < 1e-12, "{s:?}");
+        assert_eq!(s.agreement, Some(Proportion { successes: 0, trials: 2 }));
+        Ok(())
+    }
+
+    #[test]
+    fn equal_and_zero_outputs() -> Result<(), String> {
+        let same = compare(&[1, 2], vec![0.0, 0.0], vec![0.0, 0.0], 1)?;
+        assert_eq!((same.cosine, same.sqnr, same.agreement), (1.0, f64::INFINITY, Some(Proportion { successes: 1, trials: 1 })));
+        assert_eq!(compare(&[1, 2], vec![0.0, 0.0], vec![1.0, 0.0], 1)?.cosine, 0.0);
+        assert_eq!(compare(&[2, 1, 2], vec![1.0; 4], vec![1.0; 4], 2)?.agreement, None);
+        Ok(())
+    }
+
+    #[test]
+    fn shapes_that_differ_are_refused() {
+        let mut count = Comparison::default();
+        let refusal = count.add(&Tensor::new([1, 2], vec![0.0f32; 2]), &Tensor::new([2], vec![0.0f32; 2]), 1);
+        assert_eq!(refusal, Err("is float32 [1, 2] in the original and float32 [2] now".into()));
+    }
+
+    #[test]
+    fn a_model_is_like_itself() -> Result<(), Box<dyn std::error::Error>> {
+        let (_folder, data) = clusters(40)?;
+        let [mut a, mut b] = [Linear::new(2, 3), Linear::new(2, 3)];
+        let compared = similarity(&mut a, &mut b, &data, Split::Test, 3, &mut Silent)?;
+        assert_eq!((compared.len(), compared[0].output.as_str(), compared[0].sqnr), (1, "y", f64::INFINITY));
+        assert!((compared[0].cosine - 1.0).abs() < 1e-12);
+        Ok(())
+    }
+}
