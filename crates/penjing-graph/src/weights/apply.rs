@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::StateDict;
 use crate::zoo::inverted_residual::stages_of;
 use crate::zoo::naming::Naming;
-use crate::{DataType, Edit, Graph, GraphError, Tensor, ValueId};
+use crate::{DataType, Edit, Graph, GraphError, Role, Tensor, ValueId, roles};
 
 /// Prefixes that wrappers of PyTorch put before every name: data parallel and compiled modules.
 const PREFIXES: &[&str] = &["module.", "_orig_mod."];
@@ -13,7 +13,7 @@ const PREFIXES: &[&str] = &["module.", "_orig_mod."];
 /// Names that an error lists before it counts the rest.
 const MOST_NAMES: usize = 6;
 
-/// The graph with the weights of a state dict: every floating-point initializer of rank 1 or more is replaced.
+/// The graph with the weights of a state dict: every float initializer is replaced but the constants of formulas.
 ///
 /// Names are those of the graph, or what torchvision, timm or lukemelas' EfficientNet-PyTorch call the same modules of
 /// `mobilenet-v2` and `efficientnet-lite0`; prefixes of wrappers are taken off and counters of batches ignored. Half,
@@ -22,10 +22,11 @@ const MOST_NAMES: usize = 6;
 /// # Errors
 /// When a weight is missing, unknown, of another shape, or not a float; the error lists them.
 pub fn apply(graph: &Graph, state: &StateDict) -> Result<Graph, GraphError> {
-    let given = Given::new(graph, state);
+    let wanted = wanted(graph);
+    let given = Given::new(graph.name(), &wanted, state);
     let mut edit = Edit::new(graph, "load weights");
     let (mut missing, mut unexpected, mut misshaped) = (vec![], given.names(), vec![]);
-    for (id, name, ours) in wanted(graph) {
+    for (id, name, ours) in wanted {
         let Some((name, theirs)) = given.find(name) else {
             missing.push(name);
             continue;
@@ -84,12 +85,10 @@ fn refused(reason: String) -> GraphError {
     GraphError::Weights { reason }
 }
 
-/// Initializers that a state dict must give: floats that are no scalars.
-fn wanted(graph: &Graph) -> impl Iterator<Item = (ValueId, &str, &Tensor)> {
-    graph
-        .initializers()
-        .filter(|(_, tensor)| tensor.dtype().is_float() && !tensor.dims().is_empty())
-        .map(|(id, tensor)| (id, graph.value(id).name.as_str(), tensor))
+/// Initializers that a state dict must give, with their names.
+fn wanted(graph: &Graph) -> Vec<(ValueId, &str, &Tensor)> {
+    let roles = roles(graph).into_iter().filter(|(_, role)| *role != Role::Constant);
+    roles.filter_map(|(id, _)| Some((id, graph.value(id).name.as_str(), graph.tensor(id)?))).collect()
 }
 
 /// Weights of the node that gives the first output.
@@ -108,7 +107,7 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     /// Under the naming that finds the most weights; ties go to the graph's own names.
-    fn new(graph: &Graph, state: &'a StateDict) -> Given<'a> {
+    fn new(architecture: &str, wanted: &[(ValueId, &str, &Tensor)], state: &'a StateDict) -> Given<'a> {
         let mut prefix = String::new();
         while let Some(more) = PREFIXES.iter().find(|more| {
             let longer = format!("{prefix}{more}");
@@ -123,17 +122,17 @@ impl<'a> Given<'a> {
             .map(|(name, tensor)| (&name[prefix.len()..], (name.as_str(), tensor)))
             .collect();
         let mut best = Given { tensors, modules: BTreeMap::new() };
-        for modules in renamings(graph.name()) {
+        for modules in renamings(architecture) {
             let candidate = Given { tensors: best.tensors.clone(), modules };
-            if candidate.found(graph) > best.found(graph) {
+            if candidate.found(wanted) > best.found(wanted) {
                 best = candidate;
             }
         }
         best
     }
 
-    fn found(&self, graph: &Graph) -> usize {
-        wanted(graph).filter(|(_, name, _)| self.find(name).is_some()).count()
+    fn found(&self, wanted: &[(ValueId, &str, &Tensor)]) -> usize {
+        wanted.iter().filter(|(_, name, _)| self.find(name).is_some()).count()
     }
 
     /// What the file calls the graph's `name`, and its weights.
