@@ -22,7 +22,7 @@ use crate::{GraphError, Tensor};
 pub type StateDict = BTreeMap<String, Tensor>;
 
 /// Reads a `.safetensors` file or a state dict that `torch.save` wrote (`.pth`, `.pt`, `.bin`, of any version). What it
-/// is follows from its first octets, not from its name. Elements that lie in order are mapped, not copied.
+/// is follows from its first octets, not from its name. Tensors whose elements lie in order share the file's bytes.
 ///
 /// # Errors
 /// When the file cannot be read, is damaged, or holds anything but tensors.
