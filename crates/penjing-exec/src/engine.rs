@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn_backend::tensor::{BoolTensor, Device};
 use burn_flex::{Flex, FlexDevice};
 use penjing_graph::ops::Op;
-use penjing_graph::{Edit, Graph, Tensor, ValueId};
+use penjing_graph::{Edit, Graph, Tensor, ValueId, roles};
 
+use crate::ExecError;
 use crate::executor::{Executor, Gradients, Loss, Objective, StepReport, Target};
 use crate::kernels::{self, Float, Kernels, Mode, Value};
-use crate::{ExecError, engine};
 
 /// An executor on the CPU.
 ///
@@ -44,7 +44,7 @@ impl<B: Kernels> Engine<B> {
     pub(crate) fn new(graph: &Graph, device: Device<B>) -> Result<Self, ExecError> {
         let engine = Engine {
             weights: graph.initializers().filter_map(|(id, t)| Some((id, Value::from_tensor(t, &device)?))).collect(),
-            trainable: trainable(graph),
+            trainable: roles(graph).into_iter().filter(|(_, role)| role.trainable()).map(|(id, _)| id).collect(),
             graph: graph.clone(),
             device,
             dropped: BTreeMap::new(),
@@ -81,11 +81,6 @@ impl<B: Kernels> Engine<B> {
             None => t,
         }
     }
-}
-
-/// Initializers that training changes.
-fn trainable(graph: &Graph) -> BTreeSet<ValueId> {
-    penjing_graph::roles(graph).into_iter().filter(|(_, role)| role.trainable()).map(|(id, _)| id).collect()
 }
 
 impl<B: Kernels> Executor for Engine<B> {
@@ -219,7 +214,7 @@ impl<B: Kernels> Executor for Engine<B> {
         for (name, tensor) in state {
             let found = name.split_once('/').and_then(|(kind, weight)| {
                 let id = self.trainable.iter().find(|id| self.name(**id) == weight)?;
-                Some((engine::update::Moment::from_name(kind)?, *id))
+                Some((update::Moment::from_name(kind)?, *id))
             });
             let Some((kind, id)) = found else {
                 return Err(ExecError::Option(format!(

@@ -61,26 +61,28 @@ fn transposed_window(op: &ConvTranspose, kernel: &[usize], input: &[usize]) -> R
     let explicit = penjing_graph::ops::Window { auto_pad: AutoPad::NotSet, ..op.window.clone() };
     let mut sliding = Sliding::new(&explicit, kernel, input)?;
     let extent = sliding.extent().ok_or("the window is larger than this machine can address")?;
-    let extra = |i: usize| op.output_padding.get(i).copied().unwrap_or(0);
+    let same = matches!(op.window.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
     let mut spatial = vec![0; axes];
     for i in 0..axes {
         let stride = sliding.strides[i];
         let Some(full) = input[i].checked_sub(1).and_then(|n| n.checked_mul(stride)?.checked_add(extent[i])) else {
             return Err(format!("an input of {input:?} cells cannot be spread out"));
         };
-        let same = matches!(op.window.auto_pad, AutoPad::SameUpper | AutoPad::SameLower);
-        let wanted = op.output_shape.get(i).copied().or_else(|| same.then(|| input[i] * stride));
-        if let Some(wanted) = wanted {
-            let total = (full + extra(i)).saturating_sub(wanted);
-            // The odd cell of padding stands where SAME_LOWER says the beginning, else at the end.
+        let mut extra = op.output_padding.get(i).copied().unwrap_or(0);
+        if let Some(wanted) = op.output_shape.get(i).copied().or_else(|| same.then(|| input[i] * stride)) {
+            extra = extra.max(wanted.saturating_sub(full));
+            let total = (full + extra).saturating_sub(wanted);
+            // The odd cell of padding stands at the end for SAME_UPPER, else at the beginning.
             let small = total / 2;
             sliding.pads[i] = if op.window.auto_pad == AutoPad::SameUpper { (small, total - small) } else { (total - small, small) };
         }
         let (before, after) = sliding.pads[i];
-        spatial[i] = (full + extra(i)).checked_sub(before + after).ok_or("the padding is larger than the output")?;
-        // The window over the output must stand exactly `input` times, also where the output is padded at its end.
-        if extra(i) >= stride.max(sliding.dilations[i]) {
-            return Err(format!("output_padding {} is not smaller than the stride", extra(i)));
+        spatial[i] = full
+            .checked_add(extra)
+            .and_then(|n| n.checked_sub(before)?.checked_sub(after))
+            .ok_or("the padding is larger than the output")?;
+        if extra >= stride.max(sliding.dilations[i]) {
+            return Err(format!("output_padding {extra} is not smaller than the stride"));
         }
     }
     if sliding.output(&spatial).as_deref() != Some(input) {

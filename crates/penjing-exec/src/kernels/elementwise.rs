@@ -58,6 +58,13 @@ pub(super) fn binary<B: Kernels>(op: Binary, mut call: Call<'_, B>) -> Result<Do
         (Value::Float(a), Value::Int(b)) if op == Binary::Pow => Value::Float(Float(B::int_into_float(b, a.dtype()))),
         (_, b) => b,
     };
+    if let (Value::Int(base), Value::Float(_), Binary::Pow) = (&a, &b, op) {
+        let dtype = base.dtype();
+        let (Value::Float(base), Value::Float(exponent)) = (a.cast(DType::F64), b.cast(DType::F64)) else {
+            return Err(call.refuse("its inputs are not numbers"));
+        };
+        return Ok(Done::constant(Value::from(base.pow(exponent)).cast(dtype)));
+    }
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => {
             if a.dtype() != b.dtype() && op != Binary::Pow {
@@ -70,9 +77,8 @@ pub(super) fn binary<B: Kernels>(op: Binary, mut call: Call<'_, B>) -> Result<Do
                 return Err(call.refuse(format!("its inputs are of types {:?} and {:?}", a.dtype(), b.dtype())));
             }
             let b = B::int_cast(b, a.dtype().into());
-            if matches!(op, Binary::Div | Binary::Mod { .. })
-                && !Value::<B>::Int(b.clone()).into_tensor().to_i64().is_some_and(|b| !b.contains(&0))
-            {
+            let divides = matches!(op, Binary::Div | Binary::Mod { .. });
+            if divides && Value::<B>::Int(b.clone()).into_tensor().to_i64().is_some_and(|b| b.contains(&0)) {
                 return Err(call.refuse("it divides integers by zero"));
             }
             let [Value::Int(a), Value::Int(b)] = [Value::<B>::Int(a).expand(&dims), Value::Int(b).expand(&dims)] else {

@@ -296,6 +296,7 @@ impl<B: Kernels> Sub<Float<B>> for f32 {
 
 impl<B: Kernels> Div<Float<B>> for f32 {
     type Output = Float<B>;
+    #[allow(clippy::suspicious_arithmetic_impl, reason = "c / x is c · (1 / x)")]
     fn div(self, x: Float<B>) -> Float<B> {
         Float(B::float_recip(x.0)) * self
     }

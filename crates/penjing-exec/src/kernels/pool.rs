@@ -1,12 +1,20 @@
 //! Pooling over spatial axes.
 
+use burn_backend::DType;
+use penjing_graph::DataType;
 use penjing_graph::ops::{AveragePool, GlobalPool, MaxPool};
 
 use super::window::Sliding;
-use super::{Call, Done, Float, Kernels, Value};
+use super::{Call, Done, Float, Kernels, Value, device_type};
 use crate::ExecError;
 
 pub(super) fn max_pool<B: Kernels>(op: &MaxPool, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
+    let (x, integers) = match call.value(0)? {
+        // Eight bits are exact in single precision.
+        x @ Value::Int(_) if matches!(x.dtype(), DataType::Uint8 | DataType::Int8) => (x.clone().cast(DType::F32), device_type(x.dtype())),
+        x => (x, None),
+    };
+    call.inputs[0] = Some(x);
     let x = call.float(0)?;
     let dims = x.dims();
     let sliding = pooling_window(&call, &op.window, &dims, op.ceil_mode)?;
@@ -15,7 +23,10 @@ pub(super) fn max_pool<B: Kernels>(op: &MaxPool, mut call: Call<'_, B>) -> Resul
         let indices = positions(&Value::<B>::Int(winner.clone()), &sliding, &dims, op.storage_order == 1);
         Value::ints(indices, &Float::<B>(y.clone()).dims(), call.device)
     });
-    let mut done = Done::unary(Float(y), move |dy| Float(B::max_pool_grad(&dims, winner, dy.0, &sliding)));
+    let mut done = match integers {
+        Some(dtype) => Done::constant(Value::from(Float::<B>(y)).cast(dtype)),
+        None => Done::unary(Float(y), move |dy| Float(B::max_pool_grad(&dims, winner, dy.0, &sliding))),
+    };
     done.outputs.extend(indices);
     Ok(done)
 }
