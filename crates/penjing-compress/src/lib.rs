@@ -1,1 +1,3 @@
 //! Penjing.
+
+pub mod floor;
