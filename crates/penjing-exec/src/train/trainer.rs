@@ -322,12 +322,14 @@ fn one_hot(labels: &[u32], classes: usize) -> Tensor {
 mod tests {
     use std::error::Error;
 
+    use penjing_graph::ops::{Activation, BatchNormalization, MatMul};
+    use penjing_graph::{DataType, Dim, GraphBuilder};
     use proptest::prelude::*;
 
     use super::super::testing::{Linear, clusters};
-    use super::super::{Schedule, Shape, Silent};
+    use super::super::{Optimizer, Schedule, Shape, Silent};
     use super::*;
-    use crate::UpdateRule;
+    use crate::{UpdateRule, cpu_executor};
 
     type Outcome = Result<(), Box<dyn Error>>;
 
@@ -429,6 +431,49 @@ mod tests {
             prop_assert_eq!(weights(&model).ok(), weights(&whole).ok());
             prop_assert_eq!(model.optimizer_state(), whole.optimizer_state());
         }
+    }
+
+    /// Two features → 8 with batch normalization and ReLU → 3 classes, in the built-in executor.
+    fn network() -> Result<Box<dyn Executor>, Box<dyn Error>> {
+        let mut b = GraphBuilder::new("network");
+        let values = |n: usize| (0..n).map(|i| (i as f32 * 1.7).sin() / 2.0).collect::<Vec<f32>>();
+        let x = b.input("x", DataType::Float, [Dim::symbol("N"), 2.into()]);
+        let first = b.tensor("first.weight", Tensor::new([2, 8], values(16)));
+        let [scale, variance] = ["scale", "running_var"].map(|name| b.tensor(name, Tensor::new([8], vec![1.0f32; 8])));
+        let [bias, mean] = ["bias", "running_mean"].map(|name| b.tensor(name, Tensor::new([8], vec![0.0f32; 8])));
+        let second = b.tensor("second.weight", Tensor::new([8, 3], values(24)));
+        let hidden = b.node("first", MatMul, &[x, first]);
+        let normal = BatchNormalization { epsilon: 1e-5, momentum: 0.9, training_mode: false };
+        let hidden = b.node("norm", normal, &[hidden, scale, bias, mean, variance]);
+        let hidden = b.node("relu", Activation::Relu, &[hidden]);
+        let y = b.node("y", MatMul, &[hidden, second]);
+        Ok(cpu_executor(&b.output(y).finish()?)?)
+    }
+
+    #[test]
+    fn the_built_in_executor_resumes_with_its_running_statistics() -> Outcome {
+        let (_folder, data) = clusters(60)?;
+        for optimizer in Optimizer::ALL {
+            let settings = TrainSettings { optimizer: optimizer.default_rule(), learning_rate: 0.02, ..settings() };
+            let mut whole = network()?;
+            let report = fit(whole.as_mut(), &data, settings, &mut Silent)?;
+            assert!(report.epochs[2].mean_loss < report.epochs[0].mean_loss, "{optimizer:?}: {:?}", report.epochs);
+            let mut half = network()?;
+            let trainer = Trainer { settings, validate: true, ..Trainer::default() };
+            let stop = trainer.stop.clone();
+            let stopped = trainer.fit(half.as_mut(), &data, &mut |event: Event<'_>| {
+                if matches!(event, Event::Step { done: 3, .. }) {
+                    stop.request();
+                }
+            })?;
+            let Ended::Interrupted(checkpoint) = stopped.ended else { panic!("{:?}", stopped.ended) };
+            let mut resumed = network()?;
+            let trainer = Trainer { resume: Some(*checkpoint), stop: StopFlag::default(), ..trainer };
+            assert_eq!(trainer.fit(resumed.as_mut(), &data, &mut Silent)?, report);
+            assert_eq!(weights(resumed.as_ref())?, weights(whole.as_ref())?);
+            assert_ne!(weights(whole.as_ref())?["running_mean"], Tensor::new([8], vec![0.0f32; 8]));
+        }
+        Ok(())
     }
 
     #[test]
