@@ -28,6 +28,12 @@ pub enum GraphError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is there already and must not be replaced.
+    #[error("`{}` exists already (hint: choose another name, or allow it to be overwritten)", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// The bytes are not an ONNX model.
     #[error("`{}` is not an ONNX model that can be read: {reason}", path.display())]
     NotOnnx {
@@ -35,6 +41,26 @@ pub enum GraphError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The elements of a tensor cannot be read.
+    #[error("tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The elements of a tensor lie in a file beside the model, and cannot be had from there.
+    #[error("tensor `{tensor}` lies in `{location}`, which {reason}")]
+    ExternalData {
+        /// Name of the tensor.
+        tensor: String,
+        /// The file as the model names it.
+        location: String,
+        /// What stands in the way.
+        reason: String,
+        /// Why, where the system said so.
+        source: Option<std::io::Error>,
     },
     /// An edit would leave the graph in a state that is not a model.
     #[error("edit `{edit}` refused: {reason}")]

@@ -1,9 +1,41 @@
 //! The ONNX file format: messages, reading, writing, external data.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::NodeId;
+
+mod constant;
 mod elements;
+mod external;
+mod inner;
+mod mapped;
 pub mod proto;
+mod reader;
+mod rope;
+mod sparse_storage;
+mod types;
+mod writer;
+
 pub(crate) use elements::{tensor_from_proto, tensor_to_proto};
+pub use reader::{read, read_bytes};
+pub use writer::{StoredTensor, WriteOptions, Written, to_bytes, write};
 
 /// What a file holds beside the graph that this crate models, kept as it is.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {}
+pub struct Kept {
+    /// The model without what [`Graph`](crate::Graph) has.
+    model: proto::ModelProto,
+    /// Nodes that stand for sparse initializers, and the encoded `SparseTensorProto`s.
+    sparse_initializers: BTreeMap<NodeId, Bytes>,
+    /// Files that tensors lie in.
+    mapped: Vec<mapped::Mapping>,
+}
+
+impl Kept {
+    /// Whether the model brings functions along.
+    pub(crate) fn has_functions(&self) -> bool {
+        !self.model.functions.is_empty()
+    }
+}

@@ -49,8 +49,9 @@ pub struct GraphProto {
     pub node: Vec<Bytes>,
     #[prost(string, tag = "2")]
     pub name: String,
-    #[prost(message, repeated, tag = "5")]
-    pub initializer: Vec<TensorProto>,
+    /// Encoded [`TensorProto`]s.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub initializer: Vec<Bytes>,
     #[prost(string, tag = "10")]
     pub doc_string: String,
     /// Encoded [`ValueInfoProto`]s.
