@@ -1,3 +1,19 @@
-//! Penjing.
+//! Compression methods and the run engine that applies them, verifies the result and records the evidence.
+//!
+//! Knows graphs and executors, not terminals: all that the command can do, this library can.
 
 pub mod floor;
+mod gain;
+mod journal;
+mod outcome;
+pub mod prune;
+mod recipe;
+mod run;
+mod verify;
+
+pub use gain::FileSize;
+pub use journal::Journal;
+pub use outcome::{Accuracy, BeforeAfter, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
+pub use recipe::{DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step};
+pub use run::{Context, RunError, RunEvent, accuracy, execute, open_data};
+pub use verify::{Verification, verify};

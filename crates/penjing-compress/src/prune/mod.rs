@@ -3,6 +3,7 @@
 //! Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks".
 
 mod floor_search;
+mod pruning;
 mod schedule;
 mod select;
 
@@ -10,10 +11,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use penjing_graph::{Edit, Graph, GraphError, Role, Tensor, ValueId, roles};
+use penjing_graph::{Edit, Graph, GraphError, Tensor, ValueId, roles};
 use serde::{Deserialize, Serialize};
 
 pub use floor_search::{FloorSearch, Mark, Until};
+pub(crate) use pruning::Pruning;
 pub use schedule::cubic;
 pub use select::keep_largest;
 
@@ -28,6 +30,10 @@ impl Sparsity {
         self.0
     }
 
+    pub(crate) fn min(self, other: Sparsity) -> Sparsity {
+        Sparsity(self.0.min(other.0))
+    }
+
     /// How many of `total` weights it removes: ⌊s · total⌋, where a product that is whole but for rounding counts as whole.
     pub fn count(self, total: usize) -> usize {
         ((self.0 * total as f64 + 1e-6).floor() as usize).min(total)
@@ -38,7 +44,7 @@ impl TryFrom<f64> for Sparsity {
     type Error = PruneError;
 
     fn try_from(fraction: f64) -> Result<Sparsity, PruneError> {
-        if (0.0..=1.0).contains(&fraction) { Ok(Sparsity(fraction)) } else { Err(PruneError::NotAFraction(fraction)) }
+        if (0.0..=1.0).contains(&fraction) { Ok(Sparsity(fraction)) } else { Err(PruneError::NotAFraction { given: fraction }) }
     }
 }
 
@@ -72,13 +78,18 @@ pub enum Scope {
 #[non_exhaustive]
 pub enum PruneError {
     /// A fraction outside of 0 to 1.
-    #[error("{0} is not a fraction from 0 to 1{}", suggest_fraction(*.0))]
-    NotAFraction(f64),
+    #[error("{given} is not a fraction from 0 to 1{}", suggest_fraction(*given))]
+    NotAFraction {
+        /// What was given.
+        given: f64,
+    },
     /// Text that is no number.
     #[error("`{0}` is not a number (hint: a fraction from 0 to 1, such as 0.9)")]
     NotANumber(String),
     /// A model without weights that pruning applies to.
-    #[error("the model has no Conv, Gemm or MatMul weights in float32, so there is nothing to prune (hint: `penjing inspect` lists what it has)")]
+    #[error(
+        "the model has no Conv, Gemm or MatMul weights in float32, so there is nothing to prune (hint: `penjing inspect` lists what it has)"
+    )]
     NothingToPrune,
     /// A weight that is NaN or infinite.
     #[error("weight `{0}` holds a NaN or an infinity (hint: the model was damaged in training; train it again with a lower --lr)")]
@@ -89,7 +100,11 @@ pub enum PruneError {
 }
 
 fn suggest_fraction(x: f64) -> String {
-    if x > 1.0 && x <= 100.0 { format!(" (hint: for {x} percent write {})", x / 100.0) } else { " (hint: 0.9 removes nine weights of ten)".into() }
+    if x > 1.0 && x <= 100.0 {
+        format!(" (hint: for {x} percent write {})", x / 100.0)
+    } else {
+        " (hint: 0.9 removes nine weights of ten)".into()
+    }
 }
 
 /// Which elements of each pruned weight stay.
@@ -163,7 +178,7 @@ impl Pruner {
 pub fn prunable(graph: &Graph) -> Vec<ValueId> {
     roles(graph)
         .into_iter()
-        .filter(|(id, role)| *role == Role::Weight && graph.tensor(*id).is_some_and(|t| t.values::<f32>().is_some()))
+        .filter(|(id, role)| role.prunable() && graph.tensor(*id).is_some_and(|t| t.values::<f32>().is_some()))
         .map(|(id, _)| id)
         .collect()
 }
@@ -280,7 +295,10 @@ mod tests {
 
     #[test]
     fn a_percentage_is_answered_with_its_fraction() {
-        assert_eq!(Pruner::new(50.0).expect_err("refused").to_string(), "50 is not a fraction from 0 to 1 (hint: for 50 percent write 0.5)");
+        assert_eq!(
+            Pruner::new(50.0).expect_err("refused").to_string(),
+            "50 is not a fraction from 0 to 1 (hint: for 50 percent write 0.5)"
+        );
         assert!(Pruner::new(f64::NAN).is_err() && Pruner::new(-0.1).is_err());
     }
 }

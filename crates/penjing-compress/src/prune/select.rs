@@ -38,8 +38,11 @@ pub fn keep_largest(tensors: &[&[f32]], count: usize) -> Vec<Vec<bool>> {
 
     // How many ties stand before each chunk, so that chunks can be marked independently.
     let ties: Vec<usize> = chunks.par_iter().map(|c| c.iter().filter(|w| key(**w) == threshold).count()).collect();
-    let mut before = 0;
-    let ties_before: Vec<usize> = ties.iter().map(|n| std::mem::replace(&mut before, before + n)).collect();
+    let ties_before = ties.iter().scan(0, |seen, ties| {
+        *seen += ties;
+        Some(*seen - ties)
+    });
+    let ties_before: Vec<usize> = ties_before.collect();
 
     let mut keep: Vec<Vec<bool>> = tensors.iter().map(|t| vec![false; t.len()]).collect();
     let targets: Vec<&mut [bool]> = keep.iter_mut().flat_map(|k| k.chunks_mut(CHUNK)).collect();

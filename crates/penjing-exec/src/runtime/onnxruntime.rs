@@ -63,7 +63,10 @@ impl OnnxRuntime {
     /// # Errors
     /// When ONNX Runtime refuses the model.
     pub fn open(&self, path: &Path, threads: usize) -> Result<OnnxSession, ExecError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ExecError::Runtime { what: format!("open `{}` in ONNX Runtime", path.display()), source };
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ExecError::Runtime {
+            what: format!("open `{}` in ONNX Runtime", path.display()),
+            source,
+        };
         let session = Session::builder(self.environment)
             .and_then(|b| Ok(b.with_intra_threads(threads)?))
             .and_then(|mut b| b.commit_from_file(path))
@@ -85,7 +88,9 @@ fn library_at(path: &Path) -> Option<PathBuf> {
     let mut libraries: Vec<PathBuf> = std::fs::read_dir(path)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('.'))))
+        .filter(|p| {
+            p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('.')))
+        })
         .collect();
     libraries.sort();
     libraries.pop()
@@ -110,7 +115,8 @@ impl OnnxSession {
     /// # Errors
     /// When the inputs do not fit or a type has no counterpart.
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ExecError::Runtime { what: "run the model in ONNX Runtime".into(), source };
+        let failed =
+            |source: Box<dyn std::error::Error + Send + Sync>| ExecError::Runtime { what: "run the model in ONNX Runtime".into(), source };
         let names: Vec<String> = self.session.inputs().iter().map(|i| i.name().to_string()).collect();
         let values = inputs.iter().map(to_value).collect::<Result<Vec<_>, _>>().map_err(failed)?;
         let named: Vec<(Cow<'_, str>, DynValue)> = names.into_iter().map(Cow::from).zip(values).collect();
@@ -122,7 +128,9 @@ impl OnnxSession {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn to_value(tensor: &Tensor) -> Result<DynValue, AnyError> {
-    fn typed<T: Element + ort::value::PrimitiveTensorElementType + std::fmt::Debug + 'static>(tensor: &Tensor) -> Result<DynValue, AnyError> {
+    fn typed<T: Element + ort::value::PrimitiveTensorElementType + std::fmt::Debug + 'static>(
+        tensor: &Tensor,
+    ) -> Result<DynValue, AnyError> {
         let values = tensor.values::<T>().ok_or("the tensor has another type")?.into_owned();
         Ok(Value::from_array((tensor.dims().to_vec(), values))?.into_dyn())
     }

@@ -1,0 +1,193 @@
+//! A run's folder: the recipe, and what was finished, so that a run that was cut short goes on to the same bytes.
+//!
+//! A run is a deterministic program whose costly parts are remembered. On resume it runs from the start again, and every
+//! stage that its journal holds is read back instead of done.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use penjing_graph::{DataType, Edit, Graph, Tensor, ValueId};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::{RECIPE_VERSION, Recipe};
+use crate::run::RunError;
+
+/// A run's folder and what it remembers.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    log: File,
+    finished: Vec<Entry>,
+    /// Held while the run goes on, so that two runs do not share a folder.
+    _lock: File,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Entry {
+    stage: String,
+    result: serde_json::Value,
+}
+
+impl Journal {
+    /// A new run in `folder`, which must be empty or not exist.
+    ///
+    /// # Errors
+    /// When the folder holds something or cannot be written.
+    pub fn create(folder: &Path, recipe: &Recipe) -> Result<Journal, RunError> {
+        let write = |source| RunError::Write { path: folder.into(), source };
+        if folder.join("recipe.toml").exists() {
+            return Err(RunError::Folder {
+                path: folder.into(),
+                reason: "holds a run already (hint: --resume it, --force to start it anew, or name another with --run)".into(),
+            });
+        }
+        std::fs::create_dir_all(folder).map_err(write)?;
+        let text = toml::to_string_pretty(recipe).map_err(|e| RunError::Folder { path: folder.into(), reason: e.to_string() })?;
+        write_atomically(&folder.join("recipe.toml"), text.as_bytes())?;
+        Journal::open(folder)
+    }
+
+    /// The run in `folder` and its recipe, to go on with it.
+    ///
+    /// # Errors
+    /// When there is no run, its recipe cannot be read, or another process is at it.
+    pub fn resume(folder: &Path) -> Result<(Journal, Recipe), RunError> {
+        let path = folder.join("recipe.toml");
+        let text = std::fs::read_to_string(&path).map_err(|source| RunError::Read { path: path.clone(), source })?;
+        let recipe: Recipe = toml::from_str(&text).map_err(|e| RunError::Folder { path, reason: e.to_string() })?;
+        if recipe.version != RECIPE_VERSION {
+            let reason = format!("the recipe has version {}, this program reads {RECIPE_VERSION}", recipe.version);
+            return Err(RunError::Folder { path: folder.into(), reason });
+        }
+        Ok((Journal::open(folder)?, recipe))
+    }
+
+    fn open(folder: &Path) -> Result<Journal, RunError> {
+        let open = |name: &str| {
+            let path = folder.join(name);
+            let file = OpenOptions::new().create(true).append(true).read(true).open(&path);
+            file.map_err(|source| RunError::Write { path, source })
+        };
+        let lock = open("lock")?;
+        if lock.try_lock().is_err() {
+            return Err(RunError::Folder {
+                path: folder.into(),
+                reason: "another process is at this run (hint: wait for it, or name another folder with --run)".into(),
+            });
+        }
+        let log = open("log.jsonl")?;
+        let mut finished = vec![];
+        let mut whole = 0;
+        for line in BufReader::new(&log).lines() {
+            let Ok(line) = line else { break };
+            // A line that was cut short by a kill was never finished.
+            let Ok(entry) = serde_json::from_str::<Entry>(&line) else { break };
+            whole += line.len() as u64 + 1;
+            finished.push(entry);
+        }
+        log.set_len(whole).map_err(|source| RunError::Write { path: folder.join("log.jsonl"), source })?;
+        Ok(Journal { folder: folder.into(), log, finished, _lock: lock })
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What `stage` gave, if it is finished.
+    pub fn recall<T: for<'a> Deserialize<'a>>(&self, stage: &str) -> Option<T> {
+        let entry = self.finished.iter().find(|e| e.stage == stage)?;
+        serde_json::from_value(entry.result.clone()).ok()
+    }
+
+    /// Notes that `stage` is finished and what it gave; on disk before this returns.
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn note(&mut self, stage: &str, result: &impl Serialize) -> Result<(), RunError> {
+        let failed = |source: std::io::Error| RunError::Write { path: self.folder.join("log.jsonl"), source };
+        let result = serde_json::to_value(result).map_err(|e| failed(e.into()))?;
+        let entry = Entry { stage: stage.into(), result };
+        let mut line = serde_json::to_string(&entry).map_err(|e| failed(e.into()))?;
+        line.push('\n');
+        self.log.write_all(line.as_bytes()).and_then(|()| self.log.sync_data()).map_err(failed)?;
+        self.finished.push(entry);
+        Ok(())
+    }
+
+    /// Where the training of `stage` keeps its checkpoint.
+    pub fn checkpoint(&self, stage: &str) -> PathBuf {
+        self.folder.join(format!("{stage}.checkpoint"))
+    }
+
+    fn weights(&self, stage: &str) -> PathBuf {
+        self.folder.join(format!("{stage}.weights"))
+    }
+
+    /// Keeps the float32 weights that `stage` left.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn save_weights(&self, stage: &str, graph: &Graph) -> Result<(), RunError> {
+        let views = float_weights(graph).map(|(id, tensor)| {
+            let raw = tensor.raw().map(|r| &r[..]).unwrap_or_default();
+            Ok((graph.value(id).name.as_str(), TensorView::new(Dtype::F32, tensor.dims().to_vec(), raw)?))
+        });
+        let path = self.weights(stage);
+        let failed = |e: SafeTensorError| RunError::Folder { path: path.clone(), reason: e.to_string() };
+        let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        write_atomically(&path, &safetensors::serialize(views, None).map_err(failed)?)
+    }
+
+    /// The graph with the weights that `stage` left.
+    ///
+    /// # Errors
+    /// When they cannot be read or belong to another graph.
+    pub fn load_weights(&self, stage: &str, graph: &Graph) -> Result<Graph, RunError> {
+        let path = self.weights(stage);
+        let bytes = Bytes::from(std::fs::read(&path).map_err(|source| RunError::Read { path: path.clone(), source })?);
+        let damaged =
+            || RunError::Folder { path: path.clone(), reason: "does not fit the model (hint: start the run anew with --force)".into() };
+        let stored = SafeTensors::deserialize(&bytes).map_err(|_| damaged())?;
+        let mut edit = Edit::new(graph, format!("recall the weights of {stage}"));
+        for (id, tensor) in float_weights(graph) {
+            let view = stored.tensor(&graph.value(id).name).map_err(|_| damaged())?;
+            if view.shape() != tensor.dims() || view.dtype() != Dtype::F32 {
+                return Err(damaged());
+            }
+            edit.set_tensor(id, Tensor::from_raw(DataType::Float, tensor.dims().to_vec(), bytes.slice_ref(view.data()))?);
+        }
+        let mut graph = graph.clone();
+        graph.apply(edit)?;
+        Ok(graph)
+    }
+
+    /// Removes checkpoints and remembered weights of a run that is over.
+    pub fn tidy(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
+        for path in entries.filter_map(|e| Some(e.ok()?.path())) {
+            if path.extension().is_some_and(|e| e == "checkpoint" || e == "weights") {
+                // What stays behind costs space, nothing else.
+                drop(std::fs::remove_file(path));
+            }
+        }
+    }
+}
+
+fn float_weights(graph: &Graph) -> impl Iterator<Item = (ValueId, &Tensor)> {
+    graph.initializers().filter(|(_, t)| t.dtype() == DataType::Float)
+}
+
+/// Writes a file whole or not at all: a temporary name in the same folder, synced, then renamed.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    let failed = |source| RunError::Write { path: path.into(), source };
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What a run found: the record that a report is made from. `outcome.json` in the run's folder.
+
+use std::path::PathBuf;
+
+use penjing_exec::train::statistics::Interval;
+use serde::Serialize;
+
+use crate::floor::FloorVerdict;
+use crate::gain::FileSize;
+use crate::prune::{LayerSparsity, Mark};
+use crate::recipe::Recipe;
+use crate::verify::Verification;
+
+/// Version of the record's format.
+pub const OUTCOME_VERSION: u32 = 1;
+
+/// All that a run measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Version of the format.
+    pub version: u32,
+    /// Version of the program.
+    pub penjing: &'static str,
+    /// What was to be done.
+    pub recipe: Recipe,
+    /// Whether the goal was met, and if not, why.
+    pub verdict: Verdict,
+    /// The data as they were used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<penjing_exec::data::Description>,
+    /// Accuracy on the split that choices were made on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<BeforeAfter>,
+    /// Accuracy on the split that no choice saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<BeforeAfter>,
+    /// Weights of every layer.
+    pub layers: Vec<LayerSparsity>,
+    /// Every sparsity that was tried.
+    pub rounds: Vec<Round>,
+    /// Bytes of the original, of the result written densely, and of the result as written.
+    pub size: SizeChange,
+    /// How the written file was checked.
+    pub verification: Verification,
+    /// The file that was written.
+    pub output: PathBuf,
+    /// What a reader should know beside the numbers.
+    pub notes: Vec<String>,
+}
+
+/// Whether the goal was met.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was.
+    Met,
+    /// It was not, for this reason.
+    Missed(String),
+}
+
+/// An accuracy in percent with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// Percent right.
+    pub percent: f64,
+    /// Wilson's 95 % interval, in percent.
+    pub interval: Interval,
+    /// Mean loss.
+    pub loss: f64,
+}
+
+/// Original and result on the same samples.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct BeforeAfter {
+    /// Number of samples.
+    pub samples: u64,
+    /// The original.
+    pub original: Accuracy,
+    /// The result.
+    pub result: Accuracy,
+    /// Result minus original in percentage points, with its paired 95 % interval.
+    pub change: f64,
+    /// The paired 95 % interval of the change.
+    pub change_interval: Interval,
+    /// Predictions that differ.
+    pub flipped: u64,
+    /// McNemar's mid-p: how likely a difference as large is by chance.
+    pub mcnemar_p: f64,
+    /// How the result stands to its floor, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<FloorVerdict>,
+}
+
+/// One sparsity that was tried. Accuracies are those of validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Round {
+    /// Number, from 1.
+    pub round: usize,
+    /// Fraction of the weights removed.
+    pub sparsity: f64,
+    /// Weights that are not zero.
+    pub left: usize,
+    /// Accuracy in percent after retraining; `None` without data.
+    pub accuracy: Option<f64>,
+    /// How it ended, where there is a floor.
+    pub mark: Option<Mark>,
+}
+
+/// Bytes before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SizeChange {
+    /// The original.
+    pub original: FileSize,
+    /// The result with its zeros written out.
+    pub dense: FileSize,
+    /// The result as it was written.
+    pub result: FileSize,
+    /// Tensors written as their non-zero values.
+    pub sparse_tensors: usize,
+}

@@ -1,0 +1,139 @@
+//! The method: prune, retrain, measure, go on.
+
+use penjing_exec::data::Split;
+use penjing_exec::train::Evaluation;
+use penjing_graph::Graph;
+use penjing_graph::onnx::{self, WriteOptions};
+
+use super::{FloorSearch, Mark, Masks, Pruner, Scope, Sparsity, Until, apply_masks, cubic, layer_sparsities};
+use crate::floor::{Floor, Limit};
+use crate::outcome::Round;
+use crate::recipe::PruneGoal;
+use crate::run::{RunError, RunEvent, Work, Workshop};
+
+/// One pruning step of a recipe.
+pub(crate) struct Pruning<'a> {
+    pub(crate) scope: Scope,
+    pub(crate) goal: &'a PruneGoal,
+    /// The network that the floor is measured against.
+    pub(crate) original: &'a Graph,
+    /// That network on validation; `None` without data.
+    pub(crate) baseline: Option<&'a Evaluation>,
+}
+
+impl Pruning<'_> {
+    /// Replaces the network by the pruned and retrained one.
+    pub(crate) fn apply(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work) -> Result<(), RunError> {
+        match *self.goal {
+            PruneGoal::Sparsity { fraction, steps } => self.to_sparsity(workshop, work, fraction, steps),
+            PruneGoal::Floor { floor, until, rounds } => self.to_floor(workshop, work, floor, until, rounds),
+        }
+    }
+
+    fn to_sparsity(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work, fraction: Sparsity, steps: usize) -> Result<(), RunError> {
+        let start = overall_sparsity(&work.graph);
+        // Without retraining, several steps remove what one would.
+        let steps = if workshop.has_data() { steps } else { 1 };
+        for (i, sparsity) in cubic(start.min(fraction), fraction, steps).into_iter().enumerate() {
+            let round = work.rounds.len() + 1;
+            let (graph, masks) = self.cut(&work.graph, sparsity)?;
+            work.graph = graph;
+            let mut accuracy = None;
+            if workshop.has_data() {
+                work.graph = workshop.retrain(&format!("step-{}", i + 1), &work.graph, &masks)?;
+                accuracy = Some(100.0 * workshop.evaluate(&work.graph, Split::Validation)?.accuracy());
+            }
+            let round = Round { round, sparsity: sparsity.value(), left: weights_left(&work.graph), accuracy, mark: None };
+            workshop.tell(RunEvent::Round(&round));
+            work.rounds.push(round);
+        }
+        Ok(())
+    }
+
+    /// Iterative magnitude pruning to the sparsest network that holds the floor.
+    fn to_floor(
+        &self,
+        workshop: &mut Workshop<'_, '_>,
+        work: &mut Work,
+        floor: Floor,
+        until: Until,
+        rounds: usize,
+    ) -> Result<(), RunError> {
+        let Some(baseline) = self.baseline else {
+            return Err(RunError::Recipe("an accuracy floor needs data to measure on (hint: --data, or --sparsity without it)".into()));
+        };
+        work.floor = Some(floor);
+        let mut search = FloorSearch::new(overall_sparsity(self.original), rounds);
+        // What the original has to spare above the floor: each result's share of it says how boldly to go on.
+        let room = floor.judge(baseline, baseline, Split::Validation)?.spare();
+        let mut spare = 1.0;
+        let mut held: Option<Graph> = None;
+        let mut most_accurate: Option<(f64, Graph)> = None;
+        while let Some(sparsity) = search.next(spare) {
+            let number = work.rounds.len() + 1;
+            let (graph, masks) = self.cut(held.as_ref().unwrap_or(&work.graph), sparsity)?;
+            let graph = workshop.retrain(&format!("round-{number}"), &graph, &masks)?;
+            let evaluation = workshop.evaluate(&graph, Split::Validation)?;
+            let verdict = floor.judge(baseline, &evaluation, Split::Validation)?;
+            let accuracy = 100.0 * evaluation.accuracy();
+            let mark = match verdict.holds {
+                false => Mark::Broke,
+                true if evaluation.accuracy() > baseline.accuracy() => Mark::Improved,
+                true => Mark::Held,
+            };
+            let round =
+                Round { round: number, sparsity: sparsity.value(), left: weights_left(&graph), accuracy: Some(accuracy), mark: Some(mark) };
+            workshop.tell(RunEvent::Round(&round));
+            work.rounds.push(round);
+            search.note(sparsity, mark);
+            if most_accurate.as_ref().is_none_or(|(best, _)| accuracy > *best) {
+                let path = workshop.journal.folder().join("most-accurate.onnx");
+                onnx::write(&graph, path, WriteOptions { overwrite: true, sparse: true, external: false })?;
+                most_accurate = Some((accuracy, graph.clone()));
+            }
+            if mark != Mark::Broke {
+                spare = if room > 0.0 { verdict.spare() / room } else { 0.0 };
+                held = Some(graph);
+            }
+            if until == Until::Improved && mark == Mark::Improved {
+                break;
+            }
+        }
+        let improved = work.rounds.iter().any(|r| r.mark == Some(Mark::Improved));
+        work.missed = match &held {
+            None => Some(match floor.limit {
+                Limit::MaxDrop(points) => {
+                    format!(
+                        "no sparsity that was tried lost at most {points} points (hint: more --epochs for retraining, or a larger --max-drop)"
+                    )
+                }
+                Limit::MinAccuracy(percent) => {
+                    format!(
+                        "no sparsity that was tried reached {percent} % (hint: more --epochs for retraining, or a lower --min-accuracy)"
+                    )
+                }
+            }),
+            Some(_) if until == Until::Improved && !improved => Some("no round was more accurate than the original".into()),
+            Some(_) => None,
+        };
+        if let Some(graph) = held {
+            work.graph = graph;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, graph: &Graph, sparsity: Sparsity) -> Result<(Graph, Masks), RunError> {
+        let masks = Pruner { sparsity, scope: self.scope }.select(graph)?;
+        Ok((apply_masks(graph, &masks)?, masks))
+    }
+}
+
+fn weights_left(graph: &Graph) -> usize {
+    layer_sparsities(graph).iter().map(|l| l.left).sum()
+}
+
+fn overall_sparsity(graph: &Graph) -> Sparsity {
+    let layers = layer_sparsities(graph);
+    let total: usize = layers.iter().map(|l| l.total).sum();
+    if total == 0 { Sparsity(0.0) } else { Sparsity(1.0 - weights_left(graph) as f64 / total as f64) }
+}

@@ -1,0 +1,129 @@
+//! The file that is handed out, proved to be the network that was measured.
+
+use std::path::Path;
+
+use penjing_exec::cpu_executor;
+use penjing_exec::data::{Dataset, Order, Split};
+use penjing_exec::runtime::OnnxRuntime;
+use penjing_graph::{DataType, Dim, Graph, Tensor, onnx};
+use serde::Serialize;
+
+use crate::run::RunError;
+
+/// Largest difference of outputs that is put down to rounding, relative to the largest output (at least 1).
+const TOLERANCE: f64 = 1e-4;
+/// Samples that are run.
+const SAMPLES: usize = 16;
+
+/// How the written file was checked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
+    /// Initializers of the file that equal those in memory, bit by bit: all of them.
+    pub weights_equal: usize,
+    /// Largest difference between file and memory in the built-in executor, relative to the largest output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<f64>,
+    /// Largest difference between ONNX Runtime on the file and the built-in executor, relative to the largest output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<f64>,
+    /// What was not checked, and why.
+    pub skipped: Vec<String>,
+}
+
+/// Reads the file again and compares it with the network in memory: weights, shapes, outputs, and outputs in ONNX Runtime.
+///
+/// # Errors
+/// When they differ.
+pub fn verify(
+    graph: &Graph,
+    path: &Path,
+    data: Option<&Dataset>,
+    onnxruntime: Option<OnnxRuntime>,
+    threads: usize,
+) -> Result<Verification, RunError> {
+    let reread = onnx::read(path)?;
+    let weights_equal = same_weights(graph, &reread)?;
+    let mut verification = Verification { weights_equal, builtin: None, onnxruntime: None, skipped: vec![] };
+    let Some(inputs) = sample_inputs(graph, data)? else {
+        verification.skipped.push("outputs were not compared: the shape of an input is not known (hint: --data)".into());
+        return Ok(verification);
+    };
+    let ran = cpu_executor(graph).and_then(|mut executor| executor.run(&inputs, graph.outputs()));
+    let expected = match ran {
+        Ok(outputs) => outputs,
+        Err(error) => {
+            verification.skipped.push(format!("outputs were not compared in the built-in executor: {error}"));
+            return Ok(verification);
+        }
+    };
+    let outputs = cpu_executor(&reread)?.run(&inputs, reread.outputs())?;
+    verification.builtin = Some(agree("the built-in executor", &expected, &outputs)?);
+    match onnxruntime {
+        Some(runtime) => {
+            let outputs = runtime.open(path, threads)?.run(&inputs)?;
+            verification.onnxruntime = Some(agree("ONNX Runtime", &expected, &outputs)?);
+        }
+        None => verification
+            .skipped
+            .push("not run in ONNX Runtime: its library was not found (hint: `pip install onnxruntime`, or --onnxruntime PATH)".into()),
+    }
+    Ok(verification)
+}
+
+/// Number of initializers, all of which must be the same bits under the same name.
+fn same_weights(graph: &Graph, reread: &Graph) -> Result<usize, RunError> {
+    let mut equal = 0;
+    for (id, tensor) in graph.initializers() {
+        let name = &graph.value(id).name;
+        let same = reread.find_value(name).and_then(|id| reread.tensor(id)).is_some_and(|other| other == tensor);
+        if !same {
+            return Err(RunError::NotVerified(format!("initializer `{name}` is not what it was")));
+        }
+        equal += 1;
+    }
+    Ok(equal)
+}
+
+/// Some inputs to run: validation samples, else numbers that only need to be the same each time. `None` for unknown shapes.
+fn sample_inputs(graph: &Graph, data: Option<&Dataset>) -> Result<Option<Vec<Tensor>>, RunError> {
+    if let Some(data) = data
+        && let Some(batch) = data.batches(Split::Validation, SAMPLES, Order::Sequential, false).next()
+    {
+        return Ok(Some(batch?.inputs));
+    }
+    let mut inputs = vec![];
+    for id in graph.inputs() {
+        let value = graph.value(id);
+        let Some(shape) = &value.shape else { return Ok(None) };
+        // Free dimensions, the batch among them, become 2.
+        let dims: Vec<usize> = shape.iter().map(|d| Dim::fixed(d).unwrap_or(2)).collect();
+        let Some(count) = penjing_graph::element_count(&dims).filter(|n| *n <= 1 << 28) else { return Ok(None) };
+        inputs.push(match value.dtype {
+            Some(DataType::Float) => Tensor::new(dims, (0..count).map(|i| (i as f32 * 0.37).sin()).collect()),
+            Some(DataType::Int64) => Tensor::new(dims, (0..count).map(|i| (i % 2) as i64).collect()),
+            Some(DataType::Int32) => Tensor::new(dims, (0..count).map(|i| (i % 2) as i32).collect()),
+            _ => return Ok(None),
+        });
+    }
+    Ok(Some(inputs))
+}
+
+/// The largest relative difference, if it can be put down to rounding.
+fn agree(whose: &str, expected: &[Tensor], outputs: &[Tensor]) -> Result<f64, RunError> {
+    let mut largest = 0.0f64;
+    for (i, (a, b)) in expected.iter().zip(outputs).enumerate() {
+        if a.dims() != b.dims() {
+            return Err(RunError::NotVerified(format!("output {i} of {whose} has the shape {:?} instead of {:?}", b.dims(), a.dims())));
+        }
+        let (Some(a), Some(b)) = (a.to_f32(), b.to_f32()) else { continue };
+        let scale = a.iter().fold(1.0f64, |m, x| m.max(f64::from(x.abs())));
+        let difference = a.iter().zip(&*b).fold(0.0f64, |m, (a, b)| m.max(f64::from((a - b).abs())));
+        // Written so that a NaN on one side only is a difference.
+        let equal_nan = a.iter().zip(&*b).all(|(a, b)| a.is_nan() == b.is_nan());
+        if !equal_nan || difference / scale > TOLERANCE {
+            return Err(RunError::NotVerified(format!("output {i} of {whose} is off by {difference:.3e} where outputs reach {scale:.3e}")));
+        }
+        largest = largest.max(difference / scale);
+    }
+    Ok(largest)
+}
