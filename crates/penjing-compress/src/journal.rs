@@ -51,6 +51,17 @@ impl Journal {
         Journal::open(folder)
     }
 
+    /// Removes what a run left in `folder`; a folder that holds no run is left alone.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn discard(folder: &Path) -> Result<(), RunError> {
+        if !folder.join("recipe.toml").exists() {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(folder).map_err(|source| RunError::Write { path: folder.into(), source })
+    }
+
     /// The run in `folder` and its recipe, to go on with it.
     ///
     /// # Errors

@@ -3,14 +3,14 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use penjing_exec::data::{DataOptions, Dataset, Preprocess, Split, SplitOptions};
+use penjing_exec::data::{DataOptions, Dataset, Description, Preprocess, Split, SplitOptions};
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::statistics::Interval;
 use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainSettings, Trainer, evaluate};
 use penjing_exec::{ExecError, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
 use penjing_graph::zoo::ZooOptions;
-use penjing_graph::{Edit, Graph, GraphError, onnx, zoo};
+use penjing_graph::{Dim, Edit, Graph, GraphError, onnx, zoo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -99,6 +99,8 @@ pub enum RunEvent<'a> {
     Stage(&'a str),
     /// A training goes on.
     Training(Event<'a>),
+    /// The data were opened.
+    Data(&'a Description),
     /// The original was measured on validation.
     Baseline(&'a Evaluation),
     /// A sparsity was tried.
@@ -190,19 +192,20 @@ impl<'a, 'c> Workshop<'a, 'c> {
             ModelSource::File { path } => {
                 self.pin_input(path)?;
                 let graph = onnx::read(path)?;
-                self.data = recipe.data.as_ref().map(|source| open_data(source, &graph)).transpose()?;
+                if let Some(source) = &recipe.data {
+                    self.use_data(open_data(source, &graph)?);
+                }
                 Ok(graph)
             }
             ModelSource::New { architecture, classes, input, seed } => {
-                let options = ZooOptions { classes: *classes, input: *input, seed: *seed, ..ZooOptions::default() };
-                let graph = zoo::build(architecture, &options)?;
+                let graph = build_for(architecture, *classes, *input, *seed, recipe.data.as_ref())?;
                 let Some(source) = &recipe.data else { return Ok(graph) };
                 let data = open_data(source, &graph)?;
                 let mut edit = Edit::new(&graph, "note the preprocessing");
                 edit.set_metadata(Preprocess::METADATA_KEY, Some(data.preprocess().to_metadata()));
                 let mut graph = graph;
                 graph.apply(edit)?;
-                self.data = Some(data);
+                self.use_data(data);
                 let settings = self.train;
                 let graph = self.fit("original", &graph, None, settings)?;
                 onnx::write(
@@ -213,6 +216,11 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 Ok(graph)
             }
         }
+    }
+
+    fn use_data(&mut self, data: Dataset) {
+        self.tell(RunEvent::Data(&data.describe()));
+        self.data = Some(data);
     }
 
     /// Remembers which file the run started from; a resume from another one is refused.
@@ -400,7 +408,7 @@ fn no_gain(size: &SizeChange, dense: bool) -> Option<String> {
     }
 }
 
-/// Opens the data for a model: preprocessing as asked for, else as the model's metadata say, else fitted to its input.
+/// Opens the data for a model: preprocessing as asked for, else as the model's metadata say, else images fitted to its input.
 ///
 /// # Errors
 /// When the data cannot be read or do not fit the model.
@@ -409,15 +417,52 @@ pub fn open_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError
         Some(preprocess) => Some(preprocess.clone()),
         None => Preprocess::from_metadata(graph)?,
     };
-    let options = DataOptions {
-        preprocess,
-        labels: source.labels.clone(),
-        split: SplitOptions { seed: source.split_seed, ..SplitOptions::default() },
-        augment: source.augment,
+    let open = |preprocess: Option<Preprocess>| {
+        let split = SplitOptions { seed: source.split_seed, ..SplitOptions::default() };
+        let options = DataOptions { preprocess, labels: source.labels.clone(), split, augment: source.augment };
+        penjing_exec::data::open(&source.path, &options)
     };
-    let data = penjing_exec::data::open(&source.path, &options)?;
+    let stated = preprocess.is_some();
+    let mut data = open(preprocess)?;
+    if let (false, Some(input)) = (stated, image_input(graph))
+        && data.sample_shape().len() == 3
+        && data.sample_shape() != input
+    {
+        data = open(Some(Preprocess::fitted_to(input)))?;
+    }
     data.check_against(graph)?;
     Ok(data)
+}
+
+/// A fresh network of the zoo, with as many classes as the data have unless another number is asked for.
+///
+/// # Errors
+/// When there is no such architecture or the data cannot be read.
+pub fn build_for(
+    architecture: &str,
+    classes: Option<usize>,
+    input: Option<[usize; 3]>,
+    seed: u64,
+    data: Option<&DataSource>,
+) -> Result<Graph, RunError> {
+    zoo::find(architecture)?;
+    let of_data = match (classes, data) {
+        (None, Some(source)) => {
+            let options = DataOptions { labels: source.labels.clone(), ..DataOptions::default() };
+            penjing_exec::data::open(&source.path, &options)?.classes()
+        }
+        _ => None,
+    };
+    Ok(zoo::build(architecture, &ZooOptions { classes: classes.or(of_data), input, seed, ..ZooOptions::default() })?)
+}
+
+/// Channels, height and width of a model that takes one image a sample.
+fn image_input(graph: &Graph) -> Option<[usize; 3]> {
+    let mut inputs = graph.inputs();
+    let input = inputs.next().filter(|_| inputs.next().is_none())?;
+    let sample = graph.value(input).shape.as_ref()?.get(1..)?;
+    let dims: Vec<usize> = sample.iter().map(Dim::fixed).collect::<Option<_>>()?;
+    dims.try_into().ok()
 }
 
 /// Share of the commonest class in a split: what an answer that never changes scores.

@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use penjing_exec::{Executor, Loss, Objective, Target, UpdateRule, cpu_executor};
+use penjing_exec::{Loss, Objective, Target, UpdateRule, cpu_executor};
 use penjing_graph::zoo::{self, ZooOptions};
 use penjing_graph::{Tensor, element_count};
 

@@ -165,6 +165,11 @@ impl Graph {
         self.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// All entries of the model's metadata, in order.
+    pub fn metadata_entries(&self) -> &[(String, String)] {
+        &self.metadata
+    }
+
     /// Who reads each value, in running order.
     pub fn consumers(&self) -> BTreeMap<ValueId, Vec<NodeId>> {
         let mut consumers: BTreeMap<ValueId, Vec<NodeId>> = BTreeMap::new();

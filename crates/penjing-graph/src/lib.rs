@@ -3,6 +3,7 @@
 //! No kernels, no algorithms, no printing: [`Graph`] is read, costed and rewritten here and run elsewhere.
 
 mod builder;
+mod cost;
 mod error;
 mod graph;
 mod infer;
@@ -16,6 +17,7 @@ pub mod weights;
 pub mod zoo;
 
 pub use builder::GraphBuilder;
+pub use cost::{NodeCost, node_costs};
 pub use error::GraphError;
 pub use graph::{Edit, Graph, NEWEST_OPSET, Node, NodeId, OLDEST_OPSET, Value, ValueId};
 pub use infer::{PartialInt, PartialValue};

@@ -110,6 +110,11 @@ impl Preprocess {
         Preprocess { scale: Some(1.0), ..Preprocess::default() }
     }
 
+    /// Brings images to the size and the channels that a network takes, and nothing else.
+    pub fn fitted_to([channels, height, width]: [usize; 3]) -> Preprocess {
+        Preprocess { resize: Some(Resize::Exact([height, width])), channels: Some(channels), ..Preprocess::default() }
+    }
+
     /// What `--preprocess` says: `imagenet`, `tf`, `none`, or a TOML file.
     ///
     /// # Errors

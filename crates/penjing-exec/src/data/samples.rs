@@ -21,6 +21,7 @@ pub(super) enum Samples {
     /// Numbers [N, …], taken as they are.
     Numbers(Vec<Array>),
     /// Encoded images, one a file.
+    #[allow(dead_code, reason = "made by the reader of image folders")]
     Files(Vec<PathBuf>),
 }
 

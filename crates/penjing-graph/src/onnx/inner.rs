@@ -92,11 +92,11 @@ fn replace<M: Message + Default>(
     edit: impl FnOnce(&mut M) -> Result<bool, GraphError>,
     brought: &mut bool,
 ) -> Result<(), GraphError> {
-    if let Ok(mut message) = M::decode(bytes.clone()) {
-        if edit(&mut message)? {
-            *bytes = message.encode_to_vec().into();
-            *brought = true;
-        }
+    if let Ok(mut message) = M::decode(bytes.clone())
+        && edit(&mut message)?
+    {
+        *bytes = message.encode_to_vec().into();
+        *brought = true;
     }
     Ok(())
 }

@@ -32,10 +32,3 @@ pub struct Kept {
     /// Files that tensors lie in.
     mapped: Vec<mapped::Mapping>,
 }
-
-impl Kept {
-    /// Whether the model brings functions along.
-    pub(crate) fn has_functions(&self) -> bool {
-        !self.model.functions.is_empty()
-    }
-}

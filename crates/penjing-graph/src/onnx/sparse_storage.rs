@@ -84,6 +84,9 @@ fn zero_value(dtype: DataType) -> AttributeProto {
     AttributeProto { name: "value".into(), r#type: Some(AttributeType::Tensor as i32), t, ..AttributeProto::default() }
 }
 
+/// Operation, inputs and output of a node.
+type Parts<'a, const N: usize> = (&'a Op, [ValueId; N], ValueId);
+
 /// Elements of a tensor with the distance of each from the one before it, the first from position 0. Where the next
 /// element is farther away than a gap can say, zeros stand in between.
 #[derive(Debug, PartialEq)]
@@ -237,7 +240,7 @@ impl Finder<'_> {
     }
 
     /// Operation, inputs and output of a node that leaves none out.
-    fn node<const N: usize>(&self, id: NodeId) -> Option<(&Op, [ValueId; N], ValueId)> {
+    fn node<const N: usize>(&self, id: NodeId) -> Option<Parts<'_, N>> {
         let node = self.graph.nodes[id.0 as usize].as_ref()?;
         let inputs: Option<Vec<ValueId>> = node.inputs.iter().copied().collect();
         let &[Some(output)] = node.outputs.as_slice() else { return None };
@@ -245,7 +248,7 @@ impl Finder<'_> {
     }
 
     /// The node that gives a value to one reader only.
-    fn producer<const N: usize>(&self, value: ValueId) -> Option<(NodeId, (&Op, [ValueId; N], ValueId))> {
+    fn producer<const N: usize>(&self, value: ValueId) -> Option<(NodeId, Parts<'_, N>)> {
         let id = self.producers[value.0 as usize].filter(|_| self.readers[value.0 as usize] == 1)?;
         Some((id, self.node(id)?))
     }

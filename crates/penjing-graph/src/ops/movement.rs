@@ -541,7 +541,7 @@ impl Operator for Split {
 
 /// Positions of an axis that a slice takes: `count` of them from `first` on, `step` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stride {
+pub(super) struct Stride {
     /// The first position.
     pub first: usize,
     /// Distance to the next; negative ones run backwards.
@@ -555,7 +555,7 @@ impl Stride {
     ///
     /// # Errors
     /// When the step is 0.
-    pub fn new(size: usize, start: i64, end: i64, step: i64) -> Result<Stride, String> {
+    pub(super) fn new(size: usize, start: i64, end: i64, step: i64) -> Result<Stride, String> {
         if step == 0 {
             return Err("the step is 0".into());
         }
@@ -571,7 +571,7 @@ impl Stride {
     }
 
     /// The positions in order.
-    pub fn positions(self) -> impl Iterator<Item = usize> {
+    pub(super) fn positions(self) -> impl Iterator<Item = usize> {
         (0..self.count).map(move |i| (self.first as i128 + i as i128 * i128::from(self.step)) as usize)
     }
 }

@@ -1,0 +1,88 @@
+//! `penjing train`: trains a network from the weights that it has.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use penjing_compress::{ModelSource, accuracy, build_for, open_data};
+use penjing_exec::cpu_executor;
+use penjing_exec::data::{Preprocess, Split};
+use penjing_exec::train::{Checkpoint, Ended, StopFlag, Trainer, evaluate};
+use penjing_graph::onnx::{self, WriteOptions};
+use penjing_graph::{Edit, GraphError};
+
+use crate::Goal;
+use crate::options::{DataOptions, TrainOptions, ZooOptions, model_source};
+use crate::progress::{Display, warn};
+use crate::table::print;
+
+/// Train a model, or an architecture of the zoo from nothing
+#[derive(Args)]
+pub(crate) struct Train {
+    /// The ONNX model, or the name of an architecture
+    model: String,
+    /// Where to write the trained model
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Seed of initial weights, order, splits and augmentation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Go on from the checkpoint that an interrupted training left beside the output
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    train: TrainOptions,
+    #[command(flatten)]
+    zoo: ZooOptions,
+}
+
+impl Train {
+    pub(crate) fn run(self, stop: StopFlag) -> Result<Goal> {
+        let source = self.data.required(self.seed)?;
+        let settings = self.train.settings(self.seed)?;
+        if self.output.exists() && !self.force {
+            return Err(GraphError::Exists { path: self.output }.into());
+        }
+        let graph = match model_source(&self.model, &self.zoo, self.seed)? {
+            ModelSource::File { path } => onnx::read(path)?,
+            ModelSource::New { architecture, classes, input, seed } => build_for(&architecture, classes, input, seed, Some(&source))?,
+        };
+        let data = open_data(&source, &graph)?;
+        warn(&format!("{}\ntraining: {settings}", data.describe()));
+
+        let checkpoint = self.output.with_extension("checkpoint");
+        let resume = if self.resume { Some(Checkpoint::read(&checkpoint)?) } else { None };
+        let trainer = Trainer { settings, validate: true, save: Some(checkpoint.clone()), resume, stop };
+        let mut executor = cpu_executor(&graph)?;
+        let mut display = Display::new();
+        let report = trainer.fit(&mut *executor, &data, &mut display)?;
+        if let Ended::Interrupted(_) = report.ended {
+            anyhow::bail!("interrupted; all that was done is in `{}` (hint: the same command with --resume goes on)", checkpoint.display());
+        }
+        let mut trained = executor.to_graph()?;
+        let mut edit = Edit::new(&trained, "note the preprocessing");
+        edit.set_metadata(Preprocess::METADATA_KEY, Some(data.preprocess().to_metadata()));
+        trained.apply(edit)?;
+        onnx::write(&trained, &self.output, WriteOptions { overwrite: self.force, sparse: true, external: false })?;
+        // A checkpoint of a training that is over costs space, nothing else.
+        drop(std::fs::remove_file(&checkpoint));
+        if !data.is_empty(Split::Test) {
+            let measured = accuracy(&evaluate(&mut *executor, &data, Split::Test, 256, &mut display)?);
+            print(&format!(
+                "test: {:.2} % of {} ({:.2} to {:.2}), loss {:.4}; written to {}",
+                measured.percent,
+                data.len(Split::Test),
+                measured.interval.low,
+                measured.interval.high,
+                measured.loss,
+                self.output.display()
+            ))?;
+        }
+        Ok(Goal::Met)
+    }
+}

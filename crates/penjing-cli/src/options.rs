@@ -1,0 +1,139 @@
+//! Options that several commands share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use penjing_compress::{DataSource, ModelSource};
+use penjing_exec::Loss;
+use penjing_exec::data::{Augment, Preprocess};
+use penjing_exec::train::{Optimizer, Schedule, TrainSettings};
+use penjing_graph::zoo;
+
+/// The command line asks for what cannot be: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// How to train.
+#[derive(Args)]
+#[command(next_help_heading = "Training")]
+pub(crate) struct TrainOptions {
+    /// Passes over the training split [default: 10]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Samples in a step [default: 64]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// sgd, nesterov, adam or adamw
+    #[arg(long, value_name = "NAME", default_value = "sgd")]
+    optimizer: Optimizer,
+    /// Learning rate [default: 0.1 for every 256 samples of the batch; 0.001 for Adam]
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f32>,
+    /// Momentum of SGD [default: 0.9]
+    #[arg(long, value_name = "FRACTION")]
+    momentum: Option<f32>,
+    /// Weight decay [default: 0.0005 for SGD, 0 for Adam, 0.01 for AdamW]
+    #[arg(long, value_name = "FACTOR")]
+    weight_decay: Option<f32>,
+    /// constant, step:EPOCHS:FACTOR, cosine or one-cycle, each with +warmup:STEPS if wanted
+    #[arg(long, value_name = "SCHEDULE", default_value = "cosine")]
+    schedule: Schedule,
+    /// cross-entropy, cross-entropy:SMOOTHING or mse
+    #[arg(long, value_name = "LOSS", default_value = "cross-entropy")]
+    loss: Loss,
+    /// Scale gradients down to at most this norm
+    #[arg(long, value_name = "NORM")]
+    clip_norm: Option<f32>,
+    /// Stop after so many epochs without a better validation accuracy
+    #[arg(long, value_name = "EPOCHS")]
+    early_stopping: Option<u64>,
+}
+
+impl TrainOptions {
+    pub(crate) fn settings(&self, seed: u64) -> Result<TrainSettings> {
+        let usage = |e: penjing_exec::ExecError| Usage(e.to_string());
+        let batch = self.batch.unwrap_or(TrainSettings::default().batch);
+        let settings = TrainSettings {
+            epochs: self.epochs.unwrap_or(TrainSettings::default().epochs),
+            batch,
+            optimizer: self.optimizer.rule(self.momentum, self.weight_decay).map_err(usage)?,
+            learning_rate: self.lr.unwrap_or(self.optimizer.default_learning_rate(batch)),
+            schedule: self.schedule,
+            loss: self.loss,
+            clip_norm: self.clip_norm,
+            early_stopping: self.early_stopping,
+            seed,
+        };
+        settings.check().map_err(usage)?;
+        Ok(settings)
+    }
+}
+
+/// Where the data come from.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct DataOptions {
+    /// Data set: IDX folder, .npz, .npy …
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
+    /// imagenet, tf, none or a TOML file [default: what the model's metadata say, else images are fitted to its input]
+    #[arg(long, value_name = "NAME|FILE")]
+    preprocess: Option<String>,
+    /// Classes of a set that has none of its own
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Mirror half of the training images
+    #[arg(long)]
+    flip: bool,
+    /// Move training images by up to so many pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    crop_padding: usize,
+    /// Blank a square of this side in each training image
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    cutout: usize,
+}
+
+impl DataOptions {
+    pub(crate) fn source(&self, seed: u64) -> Result<Option<DataSource>> {
+        let Some(path) = self.data.clone() else { return Ok(None) };
+        Ok(Some(DataSource {
+            path,
+            preprocess: self.preprocess.as_deref().map(Preprocess::from_option).transpose()?,
+            labels: self.labels.clone(),
+            split_seed: seed,
+            augment: Augment { flip: self.flip, crop_padding: self.crop_padding, cutout: self.cutout },
+        }))
+    }
+
+    pub(crate) fn required(&self, seed: u64) -> Result<DataSource> {
+        self.source(seed)?.ok_or_else(|| Usage("this needs data (hint: --data PATH)".into()).into())
+    }
+}
+
+/// A network of the zoo.
+#[derive(Args)]
+#[command(next_help_heading = "New networks")]
+pub(crate) struct ZooOptions {
+    /// Number of classes [default: the data's, else the architecture's own]
+    #[arg(long, value_name = "N")]
+    pub(crate) classes: Option<usize>,
+    /// Input as channels x height x width, e.g. 3x32x32 [default: the architecture's own]
+    #[arg(long, value_name = "CxHxW", value_parser = input_shape)]
+    pub(crate) input: Option<[usize; 3]>,
+}
+
+fn input_shape(text: &str) -> Result<[usize; 3], String> {
+    let parts: Option<Vec<usize>> = text.split('x').map(|p| p.parse().ok()).collect();
+    parts.and_then(|p| p.try_into().ok()).ok_or_else(|| "not channels x height x width, such as 3x32x32".into())
+}
+
+/// A file if there is one of that name, else an architecture of the zoo.
+pub(crate) fn model_source(model: &str, zoo_options: &ZooOptions, seed: u64) -> Result<ModelSource> {
+    if Path::new(model).exists() || model.ends_with(".onnx") {
+        return Ok(ModelSource::File { path: model.into() });
+    }
+    zoo::find(model).map_err(|e| Usage(format!("no file is called `{model}`, and {e}")))?;
+    Ok(ModelSource::New { architecture: model.into(), classes: zoo_options.classes, input: zoo_options.input, seed })
+}

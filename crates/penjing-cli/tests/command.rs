@@ -1,0 +1,61 @@
+//! The binary as a user meets it.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+fn penjing() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_penjing"))
+}
+
+/// Standard output, standard error and exit code.
+fn run(args: &[&str], folder: &Path) -> (String, String, Option<i32>) {
+    let output = penjing().args(args).current_dir(folder).output().expect("the binary runs");
+    (String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into(), output.status.code())
+}
+
+#[test]
+fn half_of_the_weights_go_without_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (out, err, code) = run(&["prune", "convnet-cifar", "--sparsity", "0.5", "-o", "pruned.onnx"], folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("Pruned 30885 of 61770 weights (50.0 %)"), "{out}");
+    assert!(folder.path().join("pruned.onnx").exists() && folder.path().join("pruned.run/outcome.json").exists());
+    // Nothing is overwritten unless asked to.
+    let (_, err, code) = run(&["prune", "convnet-cifar", "--sparsity", "0.5", "-o", "pruned.onnx"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("exists already"), "{err}");
+    let (out, _, code) = run(&["inspect", "pruned.onnx"], folder.path());
+    assert_eq!(code, Some(0));
+    assert!(out.contains("61,770 weights that pruning may remove"), "{out}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_at_any_thread_count() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for threads in ["1", "2"] {
+        let output = format!("{threads}.onnx");
+        let (out, err, code) = run(&["--threads", threads, "prune", "lenet-300-100", "--sparsity", "0.9", "-o", &output], folder.path());
+        assert_eq!(code, Some(0), "{out}{err}");
+    }
+    let read = |name| std::fs::read(folder.path().join(name)).expect("written");
+    assert!(read("1.onnx") == read("2.onnx"));
+}
+
+#[test]
+fn bad_usage_names_the_way_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (args, code, text) in [
+        (&["prune", "lenet-5", "--sparsity", "50", "-o", "x.onnx"][..], 2, "for 50 percent write 0.5"),
+        (&["prune", "lenet-5", "-o", "x.onnx"], 2, "how far?"),
+        (&["prune", "lenet-5", "--max-drop", "0.5", "-o", "x.onnx"], 2, "needs data"),
+        (&["prune", "lenet-6", "--sparsity", "0.5", "-o", "x.onnx"], 2, "lenet-5"),
+        (&["inspect", "missing.onnx"], 1, "missing.onnx"),
+        (&["new", "lenet-5"], 2, "-o FILE"),
+    ] {
+        let (_, err, found) = run(args, folder.path());
+        assert_eq!(found, Some(code), "{args:?}: {err}");
+        assert!(err.contains(text), "{args:?}: {err}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing half-written");
+}
