@@ -10,7 +10,7 @@ use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainS
 use penjing_exec::{ExecError, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
 use penjing_graph::zoo::ZooOptions;
-use penjing_graph::{Dim, Edit, Graph, GraphError, onnx, zoo};
+use penjing_graph::{Edit, Graph, GraphError, onnx, zoo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -413,25 +413,20 @@ fn no_gain(size: &SizeChange, dense: bool) -> Option<String> {
 /// # Errors
 /// When the data cannot be read or do not fit the model.
 pub fn open_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
-    let preprocess = match &source.preprocess {
-        Some(preprocess) => Some(preprocess.clone()),
-        None => Preprocess::from_metadata(graph)?,
-    };
-    let open = |preprocess: Option<Preprocess>| {
-        let split = SplitOptions { seed: source.split_seed, ..SplitOptions::default() };
-        let options = DataOptions { preprocess, labels: source.labels.clone(), split, augment: source.augment };
-        penjing_exec::data::open(&source.path, &options)
-    };
-    let stated = preprocess.is_some();
-    let mut data = open(preprocess)?;
-    if let (false, Some(input)) = (stated, image_input(graph))
-        && data.sample_shape().len() == 3
-        && data.sample_shape() != input
-    {
-        data = open(Some(Preprocess::fitted_to(input)))?;
-    }
+    let data = read_data(source, graph)?;
     data.check_against(graph)?;
     Ok(data)
+}
+
+fn read_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
+    let options = DataOptions {
+        preprocess: source.preprocess.clone(),
+        labels: source.labels.clone(),
+        split: SplitOptions { seed: source.split_seed, ..SplitOptions::default() },
+        augment: source.augment,
+        ..DataOptions::default()
+    };
+    Ok(penjing_exec::data::open(&source.path, &options.for_model(graph)?)?)
 }
 
 /// A fresh network of the zoo, with as many classes as the data have unless another number is asked for.
@@ -445,24 +440,12 @@ pub fn build_for(
     seed: u64,
     data: Option<&DataSource>,
 ) -> Result<Graph, RunError> {
-    zoo::find(architecture)?;
-    let of_data = match (classes, data) {
-        (None, Some(source)) => {
-            let options = DataOptions { labels: source.labels.clone(), ..DataOptions::default() };
-            penjing_exec::data::open(&source.path, &options)?.classes()
-        }
-        _ => None,
-    };
-    Ok(zoo::build(architecture, &ZooOptions { classes: classes.or(of_data), input, seed, ..ZooOptions::default() })?)
-}
-
-/// Channels, height and width of a model that takes one image a sample.
-fn image_input(graph: &Graph) -> Option<[usize; 3]> {
-    let mut inputs = graph.inputs();
-    let input = inputs.next().filter(|_| inputs.next().is_none())?;
-    let sample = graph.value(input).shape.as_ref()?.get(1..)?;
-    let dims: Vec<usize> = sample.iter().map(Dim::fixed).collect::<Option<_>>()?;
-    dims.try_into().ok()
+    let options = ZooOptions { classes, input, seed, ..ZooOptions::default() };
+    let graph = zoo::build(architecture, &options)?;
+    let (None, Some(source)) = (classes, data) else { return Ok(graph) };
+    // Images of many sizes are a set only once a model says which size they get.
+    let classes = read_data(source, &graph)?.classes();
+    Ok(zoo::build(architecture, &ZooOptions { classes, ..options })?)
 }
 
 /// Share of the commonest class in a split: what an answer that never changes scores.

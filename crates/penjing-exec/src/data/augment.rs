@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn image() -> Planes {
-        Planes { channels: 1, height: 2, width: 3, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] }
+        Planes { channels: 1, height: 2, width: 3, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], octets: false }
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) struct Inner {
     class_names: Option<Vec<String>>,
     assignment: Assignment,
     preprocess: Preprocess,
+    fitted: bool,
     augment: Augment,
     /// Shape of a sample after preprocessing.
     pub(super) shape: Vec<usize>,
@@ -52,6 +53,8 @@ pub struct Description {
     pub split: String,
     /// What is done to each sample.
     pub preprocess: Preprocess,
+    /// Whether `resize` and `channels` are not the user's but the model's.
+    pub fitted: bool,
     /// What may happen to training images beside.
     pub augment: Augment,
 }
@@ -73,13 +76,16 @@ impl Dataset {
         let assignment = assign(parts, labels.as_deref(), &options.split, path)?;
         let named = class_names.as_ref().map(Vec::len);
         let classes = labels.as_ref().map(|l| named.unwrap_or(l.iter().max().map_or(0, |m| *m as usize + 1)));
-        let preprocess = options.preprocess.clone().unwrap_or_default().resolved(samples.are_pixels());
+        let fit = options.fit_to.filter(|_| options.preprocess.is_none()).map(|shape| samples.fitting(shape));
+        let fitted = fit.as_ref().is_some_and(Preprocess::needs_images);
+        let preprocess = options.preprocess.clone().or(fit).unwrap_or_default().resolved(samples.are_pixels());
         let shape = samples.shape_after(&preprocess, path)?;
         if !options.augment.is_none() && shape.len() != 3 {
             return Err(ExecError::data(path, format!("augmentation is for images, but a sample has the shape {shape:?}")));
         }
         let augment = options.augment;
-        let set = Inner { path: path.into(), format, samples, labels, classes, class_names, assignment, preprocess, augment, shape };
+        let set =
+            Inner { path: path.into(), format, samples, labels, classes, class_names, assignment, preprocess, fitted, augment, shape };
         set.check_classes()?;
         Ok(Dataset { inner: Arc::new(set) })
     }
@@ -125,6 +131,7 @@ impl Dataset {
             parts: [Split::Train, Split::Validation, Split::Test].map(|split| set.describe_part(split)).to_vec(),
             split: set.assignment.how.clone(),
             preprocess: set.preprocess.clone(),
+            fitted: set.fitted,
             augment: set.augment,
         }
     }
@@ -197,6 +204,15 @@ impl Dataset {
             self.inner.path.display(),
             output.name
         )))
+    }
+}
+
+/// [C, H, W] of the model's only input, where it takes images of a fixed shape.
+pub(super) fn image_input(graph: &Graph) -> Option<[usize; 3]> {
+    let [input] = graph.inputs().collect::<Vec<_>>()[..] else { return None };
+    match graph.value(input).shape.as_deref() {
+        Some([_, channels, height, width]) => Some([channels.fixed()?, height.fixed()?, width.fixed()?]),
+        _ => None,
     }
 }
 
@@ -277,7 +293,8 @@ impl fmt::Display for Description {
         writeln!(f, "{} `{}`: samples of {:?}, {classes}", self.format.name(), self.path.display(), self.sample_shape)?;
         let parts: Vec<String> = self.parts.iter().map(PartDescription::to_string).collect();
         writeln!(f, "split: {} ({})", parts.join(", "), self.split)?;
-        write!(f, "preprocessing: {}", self.preprocess)?;
+        let why = if self.fitted { " (to fit the model)" } else { "" };
+        write!(f, "preprocessing: {}{why}", self.preprocess)?;
         if !self.augment.is_none() {
             write!(f, "\naugmentation: {}", self.augment)?;
         }

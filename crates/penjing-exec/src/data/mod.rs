@@ -7,23 +7,30 @@ mod array;
 mod augment;
 mod batch;
 mod bounded;
+mod cifar;
+mod csv;
 mod dataset;
 mod idx;
 mod image;
+mod image_folder;
+mod labels;
 mod npy;
 mod npz;
 mod preprocess;
 mod random;
+mod safetensors;
 mod samples;
 mod split;
 
 use std::path::{Path, PathBuf};
 
+use penjing_graph::Graph;
 use serde::Serialize;
 
 pub use augment::Augment;
 pub use batch::{Batch, Batches, Order};
 pub use dataset::{Dataset, Description, PartDescription};
+pub use image::Filter;
 pub use preprocess::{Preprocess, Resize};
 use samples::Samples;
 use split::Parts;
@@ -36,12 +43,29 @@ use crate::ExecError;
 pub struct DataOptions {
     /// From the samples of the file to the numbers that the model takes. `None`: 8-bit images to 0..1, numbers as they are.
     pub preprocess: Option<Preprocess>,
+    /// [C, H, W] of the model: where `preprocess` is `None`, images of another shape are resized and converted to it.
+    pub fit_to: Option<[usize; 3]>,
     /// Classes of a set that has none of its own.
     pub labels: Option<PathBuf>,
     /// How samples are shared out.
     pub split: SplitOptions,
     /// What may happen to training images.
     pub augment: Augment,
+}
+
+impl DataOptions {
+    /// The same for a model: where nothing is said about preprocessing, the model's metadata decide; where they say nothing, images
+    /// are fitted to its input.
+    ///
+    /// # Errors
+    /// When the metadata cannot be understood.
+    pub fn for_model(mut self, graph: &Graph) -> Result<DataOptions, ExecError> {
+        if self.preprocess.is_none() {
+            self.preprocess = Preprocess::from_metadata(graph)?;
+        }
+        self.fit_to = dataset::image_input(graph);
+        Ok(self)
+    }
 }
 
 /// A file format.
@@ -56,6 +80,21 @@ pub enum Format {
     /// NumPy arrays, one a file.
     #[serde(rename = "npy")]
     Npy,
+    /// Arrays in a safetensors file.
+    #[serde(rename = "safetensors")]
+    Safetensors,
+    /// A table of numbers.
+    #[serde(rename = "CSV")]
+    Csv,
+    /// CIFAR-10's binary files.
+    #[serde(rename = "CIFAR-10")]
+    Cifar10,
+    /// CIFAR-100's binary files, fine labels.
+    #[serde(rename = "CIFAR-100")]
+    Cifar100,
+    /// PNG and JPEG files.
+    #[serde(rename = "image folder")]
+    ImageFolder,
 }
 
 impl Format {
@@ -65,6 +104,11 @@ impl Format {
             Format::Idx => "IDX",
             Format::Npz => "npz",
             Format::Npy => "npy",
+            Format::Safetensors => "safetensors",
+            Format::Csv => "CSV",
+            Format::Cifar10 => "CIFAR-10",
+            Format::Cifar100 => "CIFAR-100",
+            Format::ImageFolder => "image folder",
         }
     }
 }
@@ -86,26 +130,38 @@ struct Contents {
 /// When the path is no data set of a known format, the files contradict themselves, a class is empty, a label is out of range, or
 /// the options do not fit the samples.
 pub fn open(path: &Path, options: &DataOptions) -> Result<Dataset, ExecError> {
-    let contents = if path.is_dir() { open_folder(path)? } else { open_file(path)? };
+    let mut contents = if path.is_dir() { open_folder(path)? } else { open_file(path)? };
+    if let Some(labels) = &options.labels {
+        labels::attach(&mut contents, labels)?;
+    }
     Dataset::new(path, contents, options)
 }
 
 fn open_folder(path: &Path) -> Result<Contents, ExecError> {
     if idx::recognises_folder(path) {
         idx::open_folder(path)
+    } else if cifar::recognises_folder(path) {
+        cifar::open_folder(path)
     } else if npz::recognises_folder(path) {
         npz::open_folder(path)
     } else {
-        Err(ExecError::data(path, "is no data set of a known format"))
+        image_folder::open(path)
     }
 }
 
 fn open_file(path: &Path) -> Result<Contents, ExecError> {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     match extension.as_str() {
         _ if idx::recognises(path) => idx::open_file(path),
         "npz" => npz::open(path),
         "npy" => npz::open_file(path),
-        _ => Err(ExecError::data(path, "is no data set of a known format")),
+        "safetensors" => safetensors::open(path),
+        "csv" => csv::open(path),
+        _ => {
+            // A path that is not there says so.
+            std::fs::metadata(path).map_err(ExecError::reading(path))?;
+            let hint = "(hint: `…-images-idx3-ubyte`, .npz, .npy, .safetensors, .csv, or a folder)";
+            Err(ExecError::data(path, format!("is no data set of a known format {hint}")))
+        }
     }
 }

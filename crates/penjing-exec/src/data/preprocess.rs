@@ -7,12 +7,12 @@ use std::path::Path;
 use penjing_graph::Graph;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::image::Planes;
+use super::image::{Filter, Planes};
 use crate::ExecError;
 
 /// No image that a model takes is larger; a file that asks for more is mistaken or hostile.
 const LARGEST_SIDE: usize = 16_384;
-const KEYS: [&str; 6] = ["resize", "crop", "channels", "scale", "mean", "std"];
+const KEYS: [&str; 7] = ["resize", "filter", "crop", "channels", "scale", "mean", "std"];
 
 /// Resize, centre crop, grey↔RGB, then (v · scale − mean) / std; each step only where it is given, always in this order.
 ///
@@ -23,13 +23,16 @@ const KEYS: [&str; 6] = ["resize", "crop", "channels", "scale", "mean", "std"];
 /// mean = 0.5          # one number, or one for each channel
 /// std = 0.5
 /// ```
-/// `crop` is a side or [height, width]. Without `scale`, 8-bit images are brought to 0..1 (1/255) and numbers stay as they are.
+/// `filter` is "bilinear" (the default) or "bicubic"; `crop` is a side or [height, width]. Without `scale`, 8-bit images are brought to 0..1 (1/255) and numbers stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Preprocess {
-    /// New size, by a triangle filter as in Pillow.
+    /// New size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resize: Option<Resize>,
+    /// How the new size is computed.
+    #[serde(skip_serializing_if = "is_default")]
+    pub filter: Filter,
     /// Size of the part in the middle that is kept: [height, width].
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
     pub crop: Option<[usize; 2]>,
@@ -55,6 +58,10 @@ pub enum Resize {
     Shorter(usize),
     /// [height, width].
     Exact([usize; 2]),
+}
+
+fn is_default(filter: &Filter) -> bool {
+    *filter == Filter::default()
 }
 
 fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<[usize; 2]>, D::Error> {
@@ -85,6 +92,7 @@ impl Preprocess {
     pub fn imagenet() -> Preprocess {
         Preprocess {
             resize: Some(Resize::Shorter(256)),
+            filter: Filter::Bilinear,
             crop: Some([224, 224]),
             channels: Some(3),
             scale: Some(1.0 / 255.0),
@@ -93,10 +101,11 @@ impl Preprocess {
         }
     }
 
-    /// ImageNet as TensorFlow's mobile models take it: shorter side 256, crop 224, RGB, (v − 127) / 128.
+    /// ImageNet as TensorFlow's mobile models take it: shorter side 256 (bicubic), crop 224, RGB, (v − 127) / 128.
     pub fn tf() -> Preprocess {
         Preprocess {
             resize: Some(Resize::Shorter(256)),
+            filter: Filter::Bicubic,
             crop: Some([224, 224]),
             channels: Some(3),
             scale: Some(1.0),
@@ -108,11 +117,6 @@ impl Preprocess {
     /// Numbers as the file holds them; 8-bit images stay 0..255.
     pub fn none() -> Preprocess {
         Preprocess { scale: Some(1.0), ..Preprocess::default() }
-    }
-
-    /// Brings images to the size and the channels that a network takes, and nothing else.
-    pub fn fitted_to([channels, height, width]: [usize; 3]) -> Preprocess {
-        Preprocess { resize: Some(Resize::Exact([height, width])), channels: Some(channels), ..Preprocess::default() }
     }
 
     /// What `--preprocess` says: `imagenet`, `tf`, `none`, or a TOML file.
@@ -174,7 +178,7 @@ impl Preprocess {
     }
 
     /// Whether the settings mean anything, whatever the samples.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let sides = match self.resize {
             Some(Resize::Shorter(side)) => vec![side],
             Some(Resize::Exact(size)) => size.to_vec(),
@@ -246,7 +250,7 @@ impl Preprocess {
     /// All steps on one image whose size `image_shape` accepted.
     pub(super) fn apply(&self, image: Planes) -> Planes {
         let [h, w] = self.resized([image.height, image.width]);
-        let mut image = image.resized(h, w);
+        let mut image = image.resized(h, w, self.filter);
         if let Some([h, w]) = self.crop {
             image = image.cropped(h, w);
         }
@@ -274,19 +278,32 @@ fn of_channel(list: &[f32], channel: usize) -> Option<f32> {
     list.get(channel).or(list.first()).copied()
 }
 
+fn list(values: &[f32]) -> String {
+    match values {
+        [one] => one.to_string(),
+        several => format!("{several:?}"),
+    }
+}
+
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut steps = vec![];
+        let by = match self.filter {
+            Filter::Bilinear => "",
+            Filter::Bicubic => " (bicubic)",
+        };
         match self.resize {
-            Some(Resize::Shorter(side)) => steps.push(format!("shorter side to {side}")),
-            Some(Resize::Exact([h, w])) => steps.push(format!("resize to {h}×{w}")),
+            Some(Resize::Shorter(side)) => steps.push(format!("shorter side to {side}{by}")),
+            Some(Resize::Exact([h, w])) => steps.push(format!("resize to {h}×{w}{by}")),
             None => {}
         }
         steps.extend(self.crop.map(|[h, w]| format!("crop the middle {h}×{w}")));
         steps.extend(self.channels.map(|c| if c == 1 { "to grey".to_string() } else { "to RGB".into() }));
-        steps.extend(self.scale.filter(|s| *s != 1.0).map(|s| format!("times {s}")));
-        steps.extend((!self.mean.is_empty()).then(|| format!("minus {:?}", self.mean)));
-        steps.extend((!self.std.is_empty()).then(|| format!("by {:?}", self.std)));
+        steps.extend(
+            self.scale.filter(|s| *s != 1.0).map(|s| if s == 1.0 / 255.0 { "0..255 to 0..1".into() } else { format!("times {s}") }),
+        );
+        steps.extend((!self.mean.is_empty()).then(|| format!("minus {}", list(&self.mean))));
+        steps.extend((!self.std.is_empty()).then(|| format!("divided by {}", list(&self.std))));
         f.write_str(&if steps.is_empty() { "none".into() } else { steps.join(", ") })
     }
 }
@@ -318,14 +335,14 @@ mod tests {
         let p = Preprocess::from_toml("resize = [32, 32]\nchannels = 3\nmean = 0.5\nstd = 0.5").map(|p| p.resolved(true));
         let p = p.unwrap_or_default();
         assert_eq!(p.image_shape([1, 28, 28]), Ok([3, 32, 32]));
-        let white = p.apply(Planes { channels: 1, height: 28, width: 28, values: vec![255.0; 784] });
+        let white = p.apply(Planes { channels: 1, height: 28, width: 28, values: vec![255.0; 784], octets: true });
         assert_eq!((white.shape(), white.values.len()), ([3, 32, 32], 3072));
         assert!(white.values.iter().all(|v| (v - 1.0).abs() < 1e-5)); // (255/255 − 0.5) / 0.5
     }
 
     #[test]
     fn presets_by_hand() {
-        let grey = |v: f32| Planes { channels: 1, height: 256, width: 256, values: vec![v; 65536] };
+        let grey = |v: f32| Planes { channels: 1, height: 256, width: 256, values: vec![v; 65536], octets: true };
         let x = Preprocess::imagenet().apply(grey(255.0));
         assert_eq!(x.shape(), [3, 224, 224]);
         for (channel, expected) in [(0, (1.0 - 0.485) / 0.229), (1, (1.0 - 0.456) / 0.224), (2, (1.0 - 0.406) / 0.225)] {
@@ -341,7 +358,8 @@ mod tests {
     fn mistakes_are_named() {
         let reason = |text: &str| Preprocess::from_toml(text).err().unwrap_or_default();
         assert_eq!(reason("resise = 3"), "unknown key `resise` (hint: did you mean `resize`?)");
-        assert!(reason("colour = 3").contains("there are resize, crop"));
+        assert!(reason("colour = 3").contains("there are resize, filter, crop"));
+        assert!(reason("filter = \"lanczos\"").contains("bicubic"));
         assert!(reason("channels = 2").contains("3 for RGB"));
         assert!(reason("std = 0.0").contains("larger than 0"));
         assert!(reason("crop = 0").contains("a side of 0"));

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::array::Array;
 use super::image::Planes;
-use super::preprocess::Preprocess;
+use super::preprocess::{Preprocess, Resize};
 use crate::ExecError;
 
 /// Longest side of an image that is decoded: larger than any photograph, small enough for memory.
@@ -21,7 +21,6 @@ pub(super) enum Samples {
     /// Numbers [N, …], taken as they are.
     Numbers(Vec<Array>),
     /// Encoded images, one a file.
-    #[allow(dead_code, reason = "made by the reader of image folders")]
     Files(Vec<PathBuf>),
 }
 
@@ -45,6 +44,27 @@ impl Samples {
         match self {
             Samples::Pixels(_) | Samples::Files(_) => true,
             Samples::Numbers(_) => false,
+        }
+    }
+
+    /// What brings images to a model's [C, H, W]. Arrays of numbers are taken as they are; one [H, W] is a grey image for a model of those.
+    pub(super) fn fitting(&self, shape: [usize; 3]) -> Preprocess {
+        let [channels, height, width] = shape;
+        let whole = Preprocess { resize: Some(Resize::Exact([height, width])), channels: Some(channels), ..Preprocess::default() };
+        match self {
+            _ if whole.check().is_err() => Preprocess::default(),
+            // Photographs differ in size among themselves, so nothing can be left out.
+            Samples::Files(_) => whole,
+            Samples::Pixels(arrays) => {
+                let own = &arrays[0].dims()[1..];
+                Preprocess {
+                    resize: whole.resize.filter(|_| own[1..] != shape[1..]),
+                    channels: whole.channels.filter(|_| own[0] != channels),
+                    ..whole
+                }
+            }
+            Samples::Numbers(arrays) if channels == 1 && arrays[0].dims()[1..] == [height, width] => Preprocess { resize: None, ..whole },
+            Samples::Numbers(_) => Preprocess::default(),
         }
     }
 
@@ -88,7 +108,7 @@ impl Samples {
         let (array, index) = locate(arrays, index);
         let values = array.sample(index)?;
         Ok(match image_dims(&array.dims()[1..]).filter(|_| as_image) {
-            Some([channels, height, width]) => Sample::Image(Planes { channels, height, width, values }),
+            Some([channels, height, width]) => Sample::Image(Planes { channels, height, width, values, octets: self.are_pixels() }),
             None => Sample::Numbers(values),
         })
     }
@@ -158,5 +178,5 @@ fn decode(path: &Path) -> Result<Planes, ExecError> {
     let channels = channels(image.color());
     let interleaved = if channels == 3 { image.into_rgb8().into_raw() } else { image.into_luma8().into_raw() };
     let plane = |c: usize| interleaved.iter().skip(c).step_by(channels).map(|v| f32::from(*v));
-    Ok(Planes { channels, height, width, values: (0..channels).flat_map(plane).collect() })
+    Ok(Planes { channels, height, width, values: (0..channels).flat_map(plane).collect(), octets: true })
 }
