@@ -148,12 +148,25 @@ impl<B: Kernels> Float<B> {
         self.sum(&repeated).reshape(dims)
     }
 
+    /// Largest along `axis`, which stays with size 1; −∞ of none.
     pub(crate) fn max_along(self, axis: usize) -> Self {
-        Float(B::float_max_dim(self.0, axis))
+        if self.len() == 0 { self.of_none(axis, f32::NEG_INFINITY) } else { Float(B::float_max_dim(self.0, axis)) }
     }
 
+    /// Smallest along `axis`, which stays with size 1; ∞ of none.
     pub(crate) fn min_along(self, axis: usize) -> Self {
-        Float(B::float_min_dim(self.0, axis))
+        if self.len() == 0 { self.of_none(axis, f32::INFINITY) } else { Float(B::float_min_dim(self.0, axis)) }
+    }
+
+    /// Product along `axis`, which stays with size 1; 1 of none.
+    pub(crate) fn product_along(self, axis: usize) -> Self {
+        if self.len() == 0 { self.of_none(axis, 1.0) } else { Float(B::float_prod_dim(self.0, axis)) }
+    }
+
+    fn of_none(self, axis: usize, value: f32) -> Self {
+        let mut dims = self.dims();
+        dims[axis] = 1;
+        Self::full(value, &dims, &self)
     }
 
     pub(crate) fn exp(self) -> Self {
@@ -218,6 +231,14 @@ impl<B: Kernels> Float<B> {
     }
 
     pub(crate) fn matmul(self, other: Self) -> Self {
+        // A sum of nothing is zero; Burn's product reads outside of empty operands.
+        if self.len() == 0 || other.len() == 0 {
+            let (a, b) = (self.dims(), other.dims());
+            let lead = a.len() - 2;
+            let mut dims = broadcast(&a[..lead], &b[..lead]).unwrap_or_default();
+            dims.extend([a[lead], b[lead + 1]]);
+            return Self::full(0.0, &dims, &self);
+        }
         Float(B::matmul(self.0, other.0))
     }
 

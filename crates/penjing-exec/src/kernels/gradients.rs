@@ -8,7 +8,7 @@ use penjing_graph::ops::{
     Reduce, ReduceKind, Reshape, ScatterElements, Slice, Softmax, Split, Squeeze, Tile, Transpose, Unary, Unsqueeze, Variadic, Where,
     Window,
 };
-use penjing_graph::{DataType, GraphBuilder, NEWEST_OPSET, Tensor, ValueId};
+use penjing_graph::{DataType, Graph, GraphBuilder, NEWEST_OPSET, Tensor, ValueId};
 
 use super::{Call, Float, Mode, Pullback, Value, forward};
 
@@ -184,14 +184,19 @@ fn single(tensor: &Tensor) -> Tensor {
     }
 }
 
-/// Outputs of a case for other inputs, and the way back.
-fn evaluate(case: &Case, inputs: &[Tensor]) -> (Vec<Value<Flex>>, Option<Pullback<Flex>>) {
+/// The case's only node in a graph.
+fn graph(case: &Case) -> Graph {
     let mut builder = GraphBuilder::with_opset(&case.name, case.opset);
-    let ids: Vec<ValueId> = inputs.iter().enumerate().map(|(i, t)| builder.tensor(&format!("i{i}"), t.clone())).collect();
+    let ids: Vec<ValueId> = case.inputs.iter().enumerate().map(|(i, t)| builder.tensor(&format!("i{i}"), t.clone())).collect();
     let names: Vec<String> = (0..case.outputs).map(|i| format!("y{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let y = builder.nodes("node", case.op.clone(), &ids, &names);
-    let graph = builder.output(y[0]).finish().unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    builder.output(y[0]).finish().unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+/// Outputs of a case for other inputs, and the way back.
+fn evaluate(case: &Case, inputs: &[Tensor]) -> (Vec<Value<Flex>>, Option<Pullback<Flex>>) {
+    let graph = graph(case);
     let (_, node) = graph.nodes().next().expect("one node");
     let inputs: Vec<_> = inputs.iter().map(|t| Value::from_tensor(t, &FlexDevice)).collect();
     let wants = inputs.iter().map(|v| matches!(v, Some(Value::Float(_)))).collect();
@@ -315,4 +320,56 @@ fn a_convolution_by_hand() {
     let gradients: Vec<Vec<f64>> = gradients.into_iter().flatten().map(numbers).collect();
     assert_eq!(gradients[0], [10.0, 100.0, -10.0, -100.0]);
     assert_eq!(gradients[1], [1.0 - 3.0, 2.0 - 4.0]);
+}
+
+/// Whatever the shapes, a kernel gives outputs or says what does not fit. Where it gives outputs, the way back works too.
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let mut random = 1u64;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % n
+    };
+    let mut panicked = vec![];
+    for case in cases() {
+        let graph = graph(&case);
+        let (_, node) = graph.nodes().next().expect("one node");
+        for _ in 0..200 {
+            let mut inputs = case.inputs.clone();
+            for input in &mut inputs {
+                let mut dims = input.dims().to_vec();
+                match below(6) {
+                    0 if !dims.is_empty() => drop(dims.pop()),
+                    1 => dims.push(below(4) as usize),
+                    2 | 3 if !dims.is_empty() => {
+                        let axis = below(dims.len() as u64) as usize;
+                        dims[axis] = below(5) as usize;
+                    }
+                    _ => continue,
+                }
+                *input = match input.to_i64() {
+                    Some(_) => Tensor::new(dims.clone(), (0..dims.iter().product()).map(|_| below(12) as i64 - 6).collect::<Vec<i64>>()),
+                    None => single(&positive(&dims)),
+                };
+            }
+            let inputs: Vec<Tensor> = inputs.iter().map(single).collect();
+            let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::dims).collect();
+            let run = || {
+                let values: Vec<_> = inputs.iter().map(|t| Value::from_tensor(t, &FlexDevice)).collect();
+                let wants = values.iter().map(|v| matches!(v, Some(Value::Float(_)))).collect();
+                let call = Call::<Flex> { node, opset: case.opset, inputs: values, wants, mode: case.mode, device: &FlexDevice };
+                if let Ok(done) = forward(call)
+                    && let Some(pullback) = done.pullback
+                {
+                    let dy: Vec<Tensor> = done.outputs.iter().map(|y| single(&w(&y.dims()))).collect();
+                    drop(pulled_back(pullback, &dy));
+                }
+            };
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+                panicked.push(format!("{}: {shapes:?}", case.name));
+                break;
+            }
+        }
+    }
+    assert!(panicked.is_empty(), "panics at\n{}", panicked.join("\n"));
 }

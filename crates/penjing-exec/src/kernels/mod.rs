@@ -139,9 +139,22 @@ impl<B: Kernels> Call<'_, B> {
             .ok_or_else(|| self.refuse(format!("axis {axis} does not exist in a tensor of {rank} axes")))
     }
 
-    /// Each axis counted from the front.
+    /// Each axis counted from the front, none named twice.
     pub(crate) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>, ExecError> {
-        axes.iter().map(|axis| self.axis(*axis, rank)).collect()
+        let axes = axes.iter().map(|axis| self.axis(*axis, rank)).collect::<Result<Vec<_>, _>>()?;
+        match axes.iter().enumerate().find(|(i, axis)| axes[..*i].contains(axis)) {
+            Some((_, axis)) => Err(self.refuse(format!("axis {axis} is named twice"))),
+            None => Ok(axes),
+        }
+    }
+
+    /// Refuses to make a tensor that no model needs: a few octets of a file can ask for any size.
+    pub(crate) fn check_size(&self, dims: &[usize]) -> Result<(), ExecError> {
+        const LARGEST: usize = 1 << 31;
+        match penjing_graph::element_count(dims) {
+            Some(n) if n <= LARGEST => Ok(()),
+            _ => Err(self.refuse(format!("a tensor of shape {dims:?} has more elements than the built-in executor makes ({LARGEST})"))),
+        }
     }
 
     /// The shape that two inputs broadcast to.

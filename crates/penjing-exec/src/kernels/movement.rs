@@ -347,10 +347,12 @@ pub(super) fn pad<B: Kernels>(op: &Pad, mut call: Call<'_, B>) -> Result<Done<B>
     for (axis, (before, after)) in pads.into_iter().enumerate().filter(|(_, pad)| *pad != (0, 0)) {
         let from = x.dims();
         let n = from[axis] as i64;
+        let refuse = || call.refuse(format!("an axis of {n} cannot be padded by {before} and {after}"));
+        let length = n.checked_add(before).and_then(|n| usize::try_from(n.checked_add(after)?).ok());
+        let length = length.filter(|_| n > 0 && before > i64::MIN).ok_or_else(refuse)?;
+        call.check_size(&from.iter().enumerate().map(|(i, n)| if i == axis { length } else { *n }).collect::<Vec<_>>())?;
         let places: Option<Vec<i64>> = (-before..n + after).map(|i| mirrored(op.mode, i, n)).collect();
-        let places = places
-            .filter(|_| n > 0 && n + before + after >= 0)
-            .ok_or_else(|| call.refuse(format!("an axis of {n} cannot be padded by {before} and {after}")))?;
+        let places = places.ok_or_else(refuse)?;
         let count = places.len();
         let places = index::<B>(places, &[count], call.device);
         x = x.select(axis, places.clone());
@@ -386,13 +388,8 @@ fn constant_pad<B: Kernels>(call: &Call<'_, B>, x: Value<B>, pads: &[(i64, i64)]
         ));
     }
     let widths: Vec<(usize, usize)> = pads.iter().map(|(before, after)| (width(*before), width(*after))).collect();
-    let out: Option<usize> = spans
-        .iter()
-        .zip(&widths)
-        .try_fold(1usize, |size, ((_, n), (before, after))| size.checked_mul(n.checked_add(*before)?.checked_add(*after)?));
-    if out.is_none() {
-        return Err(call.refuse("the padded tensor is larger than this machine can address"));
-    }
+    let padded = spans.iter().zip(&widths).map(|((_, n), (before, after))| n.saturating_add(*before).saturating_add(*after));
+    call.check_size(&padded.collect::<Vec<_>>())?;
     match x.window(&spans) {
         Value::Float(x) => Ok(Done::unary(x.pad(&widths, fill as f32), move |dy| {
             let inner: Vec<(usize, usize)> = spans.iter().zip(&widths).map(|((_, n), (before, _))| (*before, *n)).collect();
@@ -409,8 +406,9 @@ pub(super) fn expand<B: Kernels>(mut call: Call<'_, B>) -> Result<Done<B>, ExecE
     let x = call.value(0)?;
     let from = x.dims();
     let target: Option<Vec<usize>> = target.iter().map(|n| usize::try_from(*n).ok()).collect();
-    let dims = target.and_then(|target| broadcast(&from, &target)).filter(|dims| penjing_graph::element_count(dims).is_some());
+    let dims = target.and_then(|target| broadcast(&from, &target));
     let dims = dims.ok_or_else(|| call.refuse(format!("{from:?} does not broadcast to its shape")))?;
+    call.check_size(&dims)?;
     Ok(Done::nary(x.expand(&dims), move |dy| vec![Some(dy.sum_to(&from))]))
 }
 
@@ -419,10 +417,10 @@ pub(super) fn tile<B: Kernels>(mut call: Call<'_, B>) -> Result<Done<B>, ExecErr
     let x = call.value(0)?;
     let dims = x.dims();
     let repeats: Vec<usize> = repeats.iter().filter_map(|n| usize::try_from(*n).ok()).collect();
-    let size = dims.iter().chain(&repeats).try_fold(1usize, |size, n| size.checked_mul(*n));
-    if repeats.len() != dims.len() || size.is_none() || repeats.contains(&0) {
+    if repeats.len() != dims.len() || repeats.contains(&0) {
         return Err(call.refuse(format!("repeats {repeats:?} do not fit an input of shape {dims:?}")));
     }
+    call.check_size(&dims.iter().zip(&repeats).map(|(n, times)| n.saturating_mul(*times)).collect::<Vec<_>>())?;
     let y = repeats.iter().enumerate().fold(x, |x, (axis, times)| if *times == 1 { x } else { x.repeat(axis, *times) });
     Ok(Done::nary(y, move |dy| {
         // [r₀, d₀, r₁, d₁, …] summed along every r
@@ -445,9 +443,8 @@ pub(super) fn shape<B: Kernels>(op: Shape, mut call: Call<'_, B>) -> Result<Done
 pub(super) fn constant_of_shape<B: Kernels>(op: &ConstantOfShape, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
     let target = call.ints(0)?.ok_or_else(|| call.refuse("its shape is missing"))?;
     let dims: Option<Vec<usize>> = target.iter().map(|n| usize::try_from(*n).ok()).collect();
-    let dims = dims
-        .filter(|dims| penjing_graph::element_count(dims).is_some())
-        .ok_or_else(|| call.refuse(format!("{target:?} is not a shape")))?;
+    let dims = dims.ok_or_else(|| call.refuse(format!("{target:?} is not a shape")))?;
+    call.check_size(&dims)?;
     let one = op.value.clone().unwrap_or_else(|| Tensor::scalar(0f32));
     let one = one.reshaped(vec![]).ok().and_then(|one| Value::<B>::from_tensor(&one, call.device));
     let one = one.ok_or_else(|| call.refuse("its value is not one element of a type that the built-in executor runs"))?;
@@ -462,10 +459,10 @@ pub(super) fn range<B: Kernels>(mut call: Call<'_, B>) -> Result<Done<B>, ExecEr
     };
     let (start, limit, delta) = (numbers(0)?, numbers(1)?, numbers(2)?);
     let count = ((limit - start) / delta).ceil().max(0.0);
-    // A range that no memory could hold is a mistake of the file.
-    if !count.is_finite() || count > f64::from(u32::MAX) {
-        return Err(call.refuse(format!("from {start} to {limit} by {delta} are too many numbers")));
+    if count.is_nan() {
+        return Err(call.refuse(format!("from {start} to {limit} by {delta} is no range")));
     }
+    call.check_size(&[count as usize])?;
     let dtype = dtype.and_then(device_range_type).ok_or_else(|| call.refuse("it is not of numbers"))?;
     let values: Vec<f64> = (0..count as usize).map(|i| start + i as f64 * delta).collect();
     let tensor = Tensor::new([values.len()], values);

@@ -109,8 +109,8 @@ fn pooling_window<B: Kernels>(
     dims: &[usize],
     ceil_mode: bool,
 ) -> Result<Sliding, ExecError> {
-    if !(3..=5).contains(&dims.len()) {
-        return Err(call.refuse(format!("an input of shape {dims:?} does not have one to three spatial axes")));
+    if !(3..=5).contains(&dims.len()) || dims.contains(&0) {
+        return Err(call.refuse(format!("an input of shape {dims:?} does not have one to three spatial axes with cells")));
     }
     let mut sliding = Sliding::new(window, &window.kernel, &dims[2..]).map_err(|reason| call.refuse(reason))?;
     if ceil_mode {

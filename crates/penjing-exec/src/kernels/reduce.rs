@@ -50,7 +50,7 @@ fn float_reduce<B: Kernels>(kind: ReduceKind, x: Float<B>, axes: Vec<usize>, kep
             done(y.clone(), Box::new(move |dy| share_among_equals(x, y, dy, &axes)))
         }
         ReduceKind::Prod => {
-            let y = axes.iter().fold(x.clone(), |y, axis| Float(B::float_prod_dim(y.0, *axis)));
+            let y = axes.iter().fold(x.clone(), |y, axis| y.product_along(*axis));
             done(y, Box::new(move |dy| dy * product_of_others(x, &axes)))
         }
         ReduceKind::L1 => done(x.clone().abs().sum(&axes), Box::new(move |dy| dy * x.sign())),
@@ -85,6 +85,9 @@ pub(super) fn share_among_equals<B: Kernels>(x: Float<B>, y: Float<B>, dy: Float
 /// ∏ of the elements along `axes` without the element itself, exact where elements are zero.
 fn product_of_others<B: Kernels>(x: Float<B>, axes: &[usize]) -> Float<B> {
     let dims = x.dims();
+    if x.len() == 0 {
+        return x;
+    }
     let rank = dims.len();
     let perm: Vec<usize> = (0..rank).filter(|i| !axes.contains(i)).chain((0..rank).filter(|i| axes.contains(i))).collect();
     let inverse: Vec<usize> = (0..rank).map(|i| perm.iter().position(|p| *p == i).unwrap_or(i)).collect();
@@ -160,6 +163,9 @@ pub(super) fn cum_sum<B: Kernels>(op: CumSum, mut call: Call<'_, B>) -> Result<D
 }
 
 fn running_sum<B: Kernels>(x: Float<B>, axis: usize, exclusive: bool, reverse: bool) -> Float<B> {
+    if x.len() == 0 {
+        return x;
+    }
     let x = if reverse { x.flip(axis) } else { x };
     let x = if exclusive {
         let dims = x.dims();
