@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use prost::Message;
 
-use super::elements::tensor_from_proto;
+use super::elements::{dims, tensor_from_proto};
 use super::external::ExternalFiles;
 use super::inner::{bring_in_external, captured_names};
 use super::mapped::Mapping;
 use super::proto::{
-    AttributeProto, AttributeType, DataLocation, Dimension, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto,
-    SparseTensorProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    AttributeProto, AttributeType, DataLocation, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
+    ValueInfoProto,
 };
 use super::types::declared_type;
 use super::{constant, sparse_storage};
 use crate::ops::{Op, Opaque};
-use crate::{Graph, GraphError, NEWEST_OPSET, Node, NodeId, OLDEST_OPSET, Tensor, Value, ValueId, infer};
+use crate::{DataType, Dim, Graph, GraphError, NEWEST_OPSET, Node, NodeId, OLDEST_OPSET, Tensor, Value, ValueId, infer};
 
 /// Versions of the file format that are understood.
 const IR_VERSIONS: RangeInclusive<i64> = 3..=13;
@@ -234,8 +234,16 @@ impl Reader<'_> {
         if values.name.is_empty() {
             return Err(self.refused("one of its sparse initializers has no name".into()));
         }
+        let refused = |reason: String| GraphError::Tensor { tensor: values.name.clone(), reason };
+        if [&sparse.values, &sparse.indices].into_iter().flatten().any(|part| part.data_location() == DataLocation::External) {
+            return Err(refused(
+                "it is sparse and lies in another file, which nothing writes (hint: save the model with it inside)".into(),
+            ));
+        }
+        let shape = dims(&sparse.dims).map_err(refused)?.into_iter().map(Dim::from).collect();
         let id = self.value(&values.name);
-        self.graph.values[id.0 as usize].declared.get_or_insert_with(|| sparse_type(&values, &sparse.dims));
+        let value = &mut self.graph.values[id.0 as usize];
+        (value.dtype, value.shape) = (DataType::from_onnx_code(values.data_type()), Some(shape));
         let attribute = AttributeProto {
             name: "sparse_value".into(),
             r#type: Some(AttributeType::SparseTensor as i32),
@@ -287,12 +295,4 @@ impl Reader<'_> {
         self.graph.nodes.push(Some(Node { name, op, inputs, outputs, captures, source: Some(raw) }));
         Ok(())
     }
-}
-
-/// The dense type of a sparse tensor.
-fn sparse_type(values: &TensorProto, dims: &[i64]) -> Bytes {
-    let dim = dims.iter().map(|n| Dimension { value: Some(DimensionValue::DimValue(*n)), denotation: String::new() }).collect();
-    let tensor = type_proto::Tensor { elem_type: values.data_type, shape: Some(TensorShapeProto { dim }) };
-    let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), denotation: String::new() });
-    ValueInfoProto { name: values.name.clone(), r#type, ..ValueInfoProto::default() }.encode_to_vec().into()
 }
