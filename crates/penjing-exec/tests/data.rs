@@ -318,8 +318,23 @@ fn files_that_lie_are_refused() -> Outcome {
     assert!(!refusal(&cut, &raw()).is_empty());
     let image = file("images/a/x.png", b"no image at all")?;
     assert!(refusal(&folder.path().join("images"), &all_test()).contains(&image.display().to_string()));
+    // 60,000 by 60,000 pixels, declared by 45 octets: signature, header, no data.
+    let mut bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0".to_vec();
+    let checksum = crc32(&bomb[12..]);
+    bomb.extend(checksum.to_be_bytes());
+    bomb.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    let bomb = file("bomb/a/x.png", &bomb)?;
+    let text = refusal(&folder.path().join("bomb"), &all_test());
+    assert!(text.contains("60000×60000") && text.contains(&bomb.display().to_string()), "{text}");
     assert!(refusal(&folder.path().join("nothing"), &raw()).contains("nothing"));
     Ok(())
+}
+
+/// The checksum of PNG's chunks, bit by bit (RFC 2083, appendix 15).
+fn crc32(octets: &[u8]) -> u32 {
+    !octets
+        .iter()
+        .fold(!0u32, |crc, octet| (0..8).fold(crc ^ u32::from(*octet), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 }))
 }
 
 #[test]
@@ -338,6 +353,9 @@ fn mistakes_in_a_set_are_named() -> Outcome {
     let from_one = (0..40).map(|i| format!("{},{i}\n", 1 + i % 2)).collect::<String>();
     let gap = refusal(&table("gap.csv", &format!("label,a\n{from_one}"))?, &raw());
     assert!(gap.contains("class 0 of 3 has no training samples"), "{gap}");
+    let far = (0..40).map(|i| format!("{},{i}\n", (i % 2) as u32 * u32::MAX)).collect::<String>();
+    let far = refusal(&table("far.csv", &format!("label,a\n{far}"))?, &raw());
+    assert!(far.contains("class 1 of 4294967296 has no training samples"), "{far}");
     fs::create_dir_all(folder.path().join("set/full"))?;
     fs::create_dir_all(folder.path().join("set/empty"))?;
     fs::copy(testdata("flat/0.png"), folder.path().join("set/full/0.png"))?;
@@ -350,13 +368,24 @@ fn mistakes_in_a_set_are_named() -> Outcome {
     Ok(())
 }
 
+const DAMAGED: [&str; 8] = [
+    "arrays.npz",
+    "npy/x.npy",
+    "arrays.safetensors",
+    "table.csv",
+    "idx/t10k-images.idx3-ubyte",
+    "idx/train-images-idx3-ubyte.gz",
+    "flat/0.png",
+    "jpeg/white/0.jpg",
+];
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Any damage to a small file is an error or another set, never a panic.
     #[test]
-    fn damaged_files_do_not_panic(which in 0usize..5, cut in 0.0..1.0f64, flips in prop::collection::vec((0.0..1.0f64, 0u8..8), 0..4)) {
-        let name = ["arrays.npz", "npy/x.npy", "arrays.safetensors", "table.csv", "idx/t10k-images.idx3-ubyte"][which];
+    fn damaged_files_do_not_panic(which in 0..DAMAGED.len(), cut in 0.0..1.0f64, flips in prop::collection::vec((0.0..1.0f64, 0u8..8), 0..4)) {
+        let name = DAMAGED[which];
         let mut octets = fs::read(testdata(name)).expect("testdata are there");
         for (at, bit) in flips {
             let at = (at * octets.len() as f64) as usize;
@@ -368,7 +397,8 @@ proptest! {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join(Path::new(name).file_name().expect("a name"));
         fs::write(&path, octets).expect("room");
-        if let Ok(set) = open(&path, &all_test()) {
+        let image = name.ends_with("png") || name.ends_with("jpg");
+        if let Ok(set) = open(if image { folder.path() } else { &path }, &all_test()) {
             let _ = set.batches(Split::Test, 8, Order::Sequential, false).collect::<Result<Vec<_>, _>>();
         }
     }

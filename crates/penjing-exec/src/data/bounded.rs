@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::ExecError;
 
 /// Deflate cannot do better than 1032 octets for one: a pair of bits repeats a match of 258.
-const DEFLATE_LIMIT: u64 = 1032;
+pub(crate) const DEFLATE_LIMIT: u64 = 1032;
 
 /// Reads exactly `declared` octets and finds the end there. `stored`: octets that they take in the file, compressed or not.
 ///

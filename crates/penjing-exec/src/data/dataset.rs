@@ -247,10 +247,10 @@ impl Inner {
             return Ok(());
         }
         let counts = self.describe_part(Split::Train).class_counts;
-        match (0..classes as u32).find(|class| !counts.contains_key(class)) {
+        match (0..classes).find(|class| !counts.contains_key(&(*class as u32))) {
             None => Ok(()),
             Some(class) => Err(ExecError::data(&self.path, {
-                let name = self.class_names.as_ref().map_or(String::new(), |names| format!(" (`{}`)", names[class as usize]));
+                let name = self.class_names.as_ref().map_or(String::new(), |names| format!(" (`{}`)", names[class]));
                 format!(
                     "class {class}{name} of {classes} has no training samples (hint: number the classes from 0 without gaps, and give each \
                      some samples)"

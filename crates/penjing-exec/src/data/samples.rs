@@ -1,17 +1,21 @@
 //! Samples as the files hold them, read one by one when they are needed.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ::image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
 use rayon::prelude::*;
 
 use super::array::Array;
+use super::bounded::DEFLATE_LIMIT;
 use super::image::Planes;
 use super::preprocess::{Preprocess, Resize};
 use crate::ExecError;
 
 /// Longest side of an image that is decoded: larger than any photograph, small enough for memory.
 const LARGEST_SIDE: u32 = 1 << 16;
+/// Octets that one bit can become: an entry of a palette in 1-bit PNG, RGB with 8 bits each, is 24 times as long.
+const PALETTE_LIMIT: u64 = 32;
 
 /// Where the samples are. Arrays stand one after the other.
 #[derive(Debug)]
@@ -148,12 +152,17 @@ fn image_dims(dims: &[usize]) -> Option<[usize; 3]> {
 }
 
 fn reader(path: &Path) -> Result<impl ImageDecoder, ExecError> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(ExecError::reading(path))?;
-    let mut reader = reader;
+    let stored = fs::metadata(path).map_err(ExecError::reading(path))?.len();
+    let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(ExecError::reading(path))?;
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(LARGEST_SIDE), Some(LARGEST_SIDE));
-    reader.limits(limits);
-    reader.into_decoder().map_err(|e| not_an_image(path, &e))
+    reader.limits(limits.clone());
+    let decoder = reader.into_decoder().map_err(|e| not_an_image(path, &e))?;
+    let ((width, height), octets) = (decoder.dimensions(), decoder.total_bytes());
+    if octets > stored.saturating_mul(DEFLATE_LIMIT * PALETTE_LIMIT) || limits.reserve(octets).is_err() {
+        return Err(ExecError::data(path, format!("declares {width}×{height} pixels in a file of {stored} octets")));
+    }
+    Ok(decoder)
 }
 
 fn not_an_image(path: &Path, e: &::image::ImageError) -> ExecError {
