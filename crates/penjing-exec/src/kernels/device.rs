@@ -7,6 +7,7 @@ use burn_backend::{BoolDType, IntDType, Shape, Slice, TensorMetadata, read_sync}
 
 use super::Float;
 use super::activation::log_softmax;
+use super::normalization;
 use super::window::Sliding;
 
 /// A device that can run and train a graph.
@@ -83,6 +84,35 @@ pub(crate) trait Kernels: Backend {
         }
         let inner: Vec<Slice> = dims.iter().zip(&widths).map(|(n, (before, _))| span(*before, *n, 1)).collect();
         Self::float_slice(dx, &inner)
+    }
+
+    /// a·x + b for each channel: X [N, C, …], a and b [C].
+    fn scale_and_shift(x: FloatTensor<Self>, a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let rank = x.rank();
+        (Float::<Self>(x) * Float::<Self>(a).along(1, rank) + Float::<Self>(b).along(1, rank)).0
+    }
+
+    /// X [N, C, …] normalised by its own mean and (population) variance over all axes but C, scaled and shifted: Y, mean, variance.
+    fn batch_norm_of_batch(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (y, mean, variance) = normalization::of_batch::<Self>(Float(x), Float(scale), Float(bias), epsilon);
+        (y.0, mean.0, variance.0)
+    }
+
+    /// Gradients of X, scale and B of [`Kernels::batch_norm_of_batch`], whose mean and variance are given.
+    fn batch_norm_of_batch_grad(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f32,
+        dy: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        normalization::of_batch_grad::<Self>(Float(x), Float(scale), Float(mean), Float(variance), epsilon, Float(dy)).map(|g| g.0)
     }
 
     /// Mean softmax cross-entropy of logits [N, C] and its gradient: with target q = (1 − smoothing)·one-hot + smoothing/C,

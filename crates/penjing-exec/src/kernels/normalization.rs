@@ -1,5 +1,6 @@
 //! Normalisation layers.
 
+use burn_backend::tensor::FloatTensor;
 use penjing_graph::ops::{BatchNormalization, InstanceNormalization, LayerNormalization};
 
 use super::{Call, Done, Float, Kernels, Mode};
@@ -18,33 +19,59 @@ pub(super) fn batch<B: Kernels>(op: BatchNormalization, mut call: Call<'_, B>) -
             return Err(call.refuse(format!("{name} of shape {:?} does not fit an input of shape {dims:?}", t.dims())));
         }
     }
-    let axes: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
-    let (scale, bias) = (scale.along(1, rank), bias.along(1, rank));
-    let per_channel = move |t: Float<B>| t.reshape(&[channels]);
     if call.mode == Mode::Inference && !op.training_mode {
-        let inverse = 1.0 / (variance.along(1, rank) + op.epsilon).sqrt();
-        let (a, mean) = (scale * inverse.clone(), mean.along(1, rank));
-        let y = x.clone() * a.clone() + (bias - mean.clone() * a.clone());
+        // y = a·x + (B − a·mean) with constant statistics
+        let inverse = 1.0 / (variance + op.epsilon).sqrt();
+        let a = scale * inverse.clone();
+        let y = Float(B::scale_and_shift(x.0.clone(), a.0.clone(), (bias - mean.clone() * a.clone()).0));
         return Ok(Done::nary(y, move |dy| {
-            // y = (x − mean)·inverse·scale + B with constant statistics
-            let dscale = (dy.clone() * ((x - mean) * inverse)).sum(&axes);
-            let dbias = dy.clone().sum(&axes);
-            vec![Some(dy * a), Some(per_channel(dscale)), Some(per_channel(dbias))]
+            let axes = all_but_channels(rank);
+            let normalized = (x - mean.along(1, rank)) * inverse.along(1, rank);
+            let dscale = (dy.clone() * normalized).sum(&axes).reshape(&[channels]);
+            let dbias = dy.clone().sum(&axes).reshape(&[channels]);
+            vec![Some(dy * a.along(1, rank)), Some(dscale), Some(dbias)]
         }));
     }
-    let Standardized { normalized, inverse, mean: batch_mean, variance: batch_variance } = standardize(x, &axes, op.epsilon);
-    let y = normalized.clone() * scale.clone() + bias;
-    let moved = |running: Float<B>, batch: Float<B>| running * op.momentum + per_channel(batch) * (1.0 - op.momentum);
-    let (mean, variance) = (moved(mean, batch_mean), moved(variance, batch_variance));
-    let mut done = Done::nary(y, move |dy| {
-        let dscale = (dy.clone() * normalized.clone()).sum(&axes);
-        let dbias = dy.clone().sum(&axes);
-        let dx = unstandardize(dy * scale, normalized, inverse, &axes);
-        vec![Some(dx), Some(per_channel(dscale)), Some(per_channel(dbias))]
+    let (y, batch_mean, batch_variance) = B::batch_norm_of_batch(x.0.clone(), scale.0.clone(), bias.0, op.epsilon);
+    let moved = |running: Float<B>, batch: FloatTensor<B>| running * op.momentum + Float(batch) * (1.0 - op.momentum);
+    let (mean, variance) = (moved(mean, batch_mean.clone()), moved(variance, batch_variance.clone()));
+    let mut done = Done::nary(Float(y), move |dy: Float<B>| {
+        let gradients = B::batch_norm_of_batch_grad(x.0, scale.0, batch_mean, batch_variance, op.epsilon, dy.0);
+        gradients.map(|gradient| Some(Float(gradient))).into()
     });
     done.outputs.extend([mean.clone().into(), variance.clone().into()]);
     done.running = vec![(3, mean), (4, variance)];
     Ok(done)
+}
+
+/// [`Kernels::batch_norm_of_batch`] out of simpler operations.
+pub(super) fn of_batch<B: Kernels>(x: Float<B>, scale: Float<B>, bias: Float<B>, epsilon: f32) -> (Float<B>, Float<B>, Float<B>) {
+    let (rank, channels) = (x.rank(), scale.dims());
+    let Standardized { normalized, mean, variance, .. } = standardize(x, &all_but_channels(rank), epsilon);
+    let y = normalized * scale.along(1, rank) + bias.along(1, rank);
+    (y, mean.reshape(&channels), variance.reshape(&channels))
+}
+
+/// [`Kernels::batch_norm_of_batch_grad`] out of simpler operations.
+pub(super) fn of_batch_grad<B: Kernels>(
+    x: Float<B>,
+    scale: Float<B>,
+    mean: Float<B>,
+    variance: Float<B>,
+    epsilon: f32,
+    dy: Float<B>,
+) -> [Float<B>; 3] {
+    let (rank, channels) = (x.rank(), scale.dims());
+    let axes = all_but_channels(rank);
+    let inverse = 1.0 / (variance.along(1, rank) + epsilon).sqrt();
+    let normalized = (x - mean.along(1, rank)) * inverse.clone();
+    let dscale = (dy.clone() * normalized.clone()).sum(&axes).reshape(&channels);
+    let dbias = dy.clone().sum(&axes).reshape(&channels);
+    [unstandardize(dy * scale.along(1, rank), normalized, inverse, &axes), dscale, dbias]
+}
+
+fn all_but_channels(rank: usize) -> Vec<usize> {
+    (0..rank).filter(|axis| *axis != 1).collect()
 }
 
 pub(super) fn layer<B: Kernels>(op: LayerNormalization, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
@@ -91,7 +118,7 @@ pub(super) fn instance<B: Kernels>(op: InstanceNormalization, mut call: Call<'_,
     let Standardized { normalized, inverse, .. } = standardize(x, &axes, op.epsilon);
     let y = normalized.clone() * scale.clone() + bias;
     Ok(Done::nary(y, move |dy| {
-        let others: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
+        let others = all_but_channels(rank);
         let dscale = (dy.clone() * normalized.clone()).sum(&others).reshape(&dims[1..2]);
         let dbias = dy.clone().sum(&others).reshape(&dims[1..2]);
         vec![Some(unstandardize(dy * scale, normalized, inverse, &axes)), Some(dscale), Some(dbias)]
