@@ -110,7 +110,10 @@ impl<B: Kernels> Engine<B> {
         let ids: Vec<ValueId> = self.graph.inputs().collect();
         if ids.len() != inputs.len() {
             let names: Vec<&str> = ids.iter().map(|id| self.name(*id)).collect();
-            return Err(ExecError::Input { input: names.join("`, `"), reason: format!("{} tensors are given", inputs.len()) });
+            return Err(ExecError::Input {
+                input: names.join("`, `"),
+                reason: format!("{} tensors are needed and {} are given", ids.len(), inputs.len()),
+            });
         }
         let mut values = HashMap::new();
         for (id, tensor) in ids.into_iter().zip(inputs) {

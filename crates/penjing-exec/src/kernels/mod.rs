@@ -210,15 +210,10 @@ pub(crate) fn forward<B: Kernels>(call: Call<'_, B>) -> Result<Done<B>, ExecErro
     }
 }
 
-/// The operator's name for messages.
+/// The operator's name for messages, with its domain where that is not ONNX's own.
 pub(crate) fn op_type(op: &Op) -> String {
     match op {
-        Op::Opaque(opaque) if opaque.domain.is_empty() => opaque.op_type.clone(),
-        Op::Opaque(opaque) => format!("{}.{}", opaque.domain, opaque.op_type),
-        typed => {
-            let debug = format!("{typed:?}");
-            let inner = debug.split_once('(').map_or(debug.as_str(), |(_, inner)| inner);
-            inner.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().into()
-        }
+        Op::Opaque(opaque) if !opaque.domain.is_empty() => format!("{}.{}", opaque.domain, opaque.op_type),
+        op => op.op_type().into(),
     }
 }
