@@ -209,17 +209,18 @@ impl Graph {
         for value in &mut self.values {
             value.producer = None;
         }
+        let inputs: BTreeSet<ValueId> = self.inputs.iter().copied().collect();
         for (i, node) in self.nodes.iter().enumerate() {
             let Some(node) = node else { continue };
             for id in node.outputs.iter().flatten() {
                 let value = &mut self.values[id.0 as usize];
-                if value.tensor.is_some() || self.inputs.contains(id) || value.producer.is_some() {
+                if value.tensor.is_some() || inputs.contains(id) || value.producer.is_some() {
                     return Err(format!("value `{}` is given twice", value.name));
                 }
                 value.producer = Some(NodeId(i as u32));
             }
         }
-        let available = |id: ValueId| self.values[id.0 as usize].tensor.is_some() || self.inputs.contains(&id);
+        let available = |id: ValueId| self.values[id.0 as usize].tensor.is_some() || inputs.contains(&id);
         for id in &self.outputs {
             if self.values[id.0 as usize].producer.is_none() && !available(*id) {
                 return Err(format!("output `{}` is not given by any node", self.values[id.0 as usize].name));

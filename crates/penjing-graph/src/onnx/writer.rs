@@ -210,7 +210,7 @@ impl<'a> Encoder<'a> {
                 None => self.nodes.push(encoded_node(graph, node)),
             }
         }
-        let outer: BTreeSet<ValueId> = graph.inputs.iter().chain(&graph.outputs).copied().collect();
+        let outer = outer_values(graph);
         let inner = used.iter().filter(|id| !outer.contains(id) && graph.value(**id).declared.is_some());
         let info = |id: &ValueId| value_info(graph.value(*id));
         let kept = graph.kept.model.graph.clone().unwrap_or_default();
@@ -235,11 +235,11 @@ impl<'a> Encoder<'a> {
     fn weights(&mut self, used: &BTreeSet<ValueId>, names: &BTreeSet<&str>, sparse: bool) {
         let graph = self.graph;
         // An input's default can be replaced by the caller, and what is given out must be an initializer to be both.
-        let plain = |id: &ValueId| !graph.inputs.contains(id) && !graph.outputs.contains(id);
+        let outer = outer_values(graph);
         for id in used {
             let Value { name, tensor: Some(tensor), .. } = graph.value(*id) else { continue };
             let dense = initializer(name, tensor).len();
-            let packed = (sparse && plain(id)).then(|| sparse_storage::pack(name, tensor, names)).flatten();
+            let packed = (sparse && !outer.contains(id)).then(|| sparse_storage::pack(name, tensor, names)).flatten();
             let packed = packed.map(|packed| (packed_len(&packed), packed)).filter(|(len, _)| *len < dense);
             self.tensors.push(StoredTensor {
                 name: name.clone(),
@@ -297,10 +297,15 @@ fn packed_len(packed: &sparse_storage::Packed) -> usize {
     tensors + packed.nodes.iter().map(Bytes::len).sum::<usize>()
 }
 
+/// What a caller gives and gets.
+fn outer_values(graph: &Graph) -> BTreeSet<ValueId> {
+    graph.inputs.iter().chain(&graph.outputs).copied().collect()
+}
+
 /// What the file must name: inputs, outputs, and all that a node reads or gives.
 fn used_values(graph: &Graph) -> BTreeSet<ValueId> {
     let nodes = graph.nodes().flat_map(|(_, node)| node.reads().chain(node.outputs.iter().flatten().copied()));
-    nodes.chain(graph.inputs.iter().chain(&graph.outputs).copied()).collect()
+    nodes.chain(outer_values(graph)).collect()
 }
 
 /// A node as the file had it while nothing touched it, encoded anew otherwise.
