@@ -87,7 +87,8 @@ pub fn to_bytes(graph: &Graph, options: WriteOptions) -> Result<Bytes, GraphErro
 }
 
 /// Writes a model: under a temporary name in the same folder, made durable, then renamed. A model of more than 2 GB keeps
-/// its weights in `NAME.data` beside it.
+/// its weights in `NAME.data` beside it. Two files cannot be replaced at once: where both are there, the old model goes
+/// first, so that an interruption never leaves one model with the weights of another.
 ///
 /// # Errors
 /// When a file cannot be written, or is there already and must not be replaced. Nothing is left behind then.
@@ -103,24 +104,25 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: WriteOptions) -> Re
     if encoded.model.len() > MAX_MODEL {
         encoded = Encoder::new(graph, options, Some(&data_name)).finish();
     }
-    let refuse = |path: &Path| match options.overwrite || !path.try_exists().map_err(failed)? {
-        true => Ok(()),
-        false => Err(GraphError::Exists { path: path.into() }),
-    };
-    refuse(path)?;
+    refuse_existing(path, options.overwrite)?;
     let data = match encoded.external.is_empty() {
         true => None,
         false => {
-            refuse(&data_path)?;
+            refuse_existing(&data_path, options.overwrite)?;
             Some(temporary(&data_path, |out| write_external(&encoded.external, out)).map_err(failed)?)
         }
     };
     let model = temporary(path, |out| encoded.model.write_to(out)).map_err(failed)?;
     let external_bytes = encoded.external.last().map_or(0, |(offset, bytes)| offset + bytes.len() as u64);
     if let Some(data) = data {
+        if data_path.exists() && path.exists() {
+            fs::remove_file(path).map_err(failed)?;
+        }
         rename(data, &data_path, options.overwrite)?;
+        rename(model, path, options.overwrite).inspect_err(|_| drop(fs::remove_file(&data_path)))?;
+    } else {
+        rename(model, path, options.overwrite)?;
     }
-    rename(model, path, options.overwrite)?;
     sync_folder(path).map_err(failed)?;
     Ok(Written {
         model_bytes: encoded.model.len() as u64,
@@ -128,6 +130,18 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: WriteOptions) -> Re
         tensors: encoded.tensors,
         sparse_refused: encoded.sparse_refused,
     })
+}
+
+/// Refuses what must not be replaced, and what no file can replace.
+fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), GraphError> {
+    let failed = |source| GraphError::Io { action: "write", path: path.into(), source };
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed(e)),
+        Ok(there) if there.is_dir() => Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "a folder has that name"))),
+        Ok(_) if overwrite => Ok(()),
+        Ok(_) => Err(GraphError::Exists { path: path.into() }),
+    }
 }
 
 fn folder(path: &Path) -> &Path {
