@@ -300,6 +300,9 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let mut result = work.graph;
         let mut edit = Edit::new(&result, "note the maker");
         edit.set_metadata("penjing.version", Some(env!("CARGO_PKG_VERSION").into()));
+        if let Some(data) = &self.data {
+            edit.set_metadata(Preprocess::METADATA_KEY, Some(data.preprocess().to_metadata()));
+        }
         result.apply(edit)?;
         let candidate = self.journal.folder().join("model.onnx");
         let written = onnx::write(&result, &candidate, WriteOptions { overwrite: true, sparse: !recipe.dense, external: false })?;
