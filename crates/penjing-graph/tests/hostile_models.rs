@@ -8,7 +8,8 @@ use penjing_graph::onnx::proto::{
     OperatorSetIdProto, SparseTensorProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 use penjing_graph::onnx::{self, WriteOptions};
-use penjing_graph::{GraphError, NEWEST_OPSET, OLDEST_OPSET};
+use penjing_graph::ops::Binary;
+use penjing_graph::{DataType, Dim, GraphBuilder, GraphError, NEWEST_OPSET, OLDEST_OPSET, Tensor};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -127,6 +128,26 @@ fn elements_that_are_not_there_are_not_asked_of_memory() {
     ] {
         let found = refusal(&model(with_tensor(&tensor)));
         assert!(found.contains(expected), "{found:?} does not say {expected:?}");
+    }
+}
+
+#[test]
+fn a_name_given_twice_through_sparse_storage_is_refused() {
+    let mut b = GraphBuilder::new("sparse");
+    let x = b.input("x", DataType::Float, [Dim::Fixed(1000)]);
+    let w = b.tensor("w", Tensor::new([1000], (0..1000).map(|i| f32::from(i % 10 == 0)).collect()));
+    let y = b.node("y", Binary::Add, &[x, w]);
+    let graph = b.output(y).finish().expect("a graph");
+    let bytes = onnx::to_bytes(&graph, WriteOptions { sparse: true, ..WriteOptions::default() }).expect("bytes");
+    let stored = ModelProto::decode(bytes).expect("a model");
+    assert_eq!(refusal(&stored), "is read");
+    let graph = stored.graph.as_ref().expect("a graph");
+    let reshape = graph.node.iter().find(|node| NodeProto::decode((*node).clone()).is_ok_and(|node| node.op_type == "Reshape"));
+    let twice = graph.node.iter().chain(reshape).cloned().collect();
+    let as_input = [graph.input.clone(), vec![info("w")]].concat();
+    for graph in [GraphProto { node: twice, ..graph.clone() }, GraphProto { input: as_input, ..graph.clone() }] {
+        let found = refusal(&ModelProto { graph: Some(graph), ..stored.clone() });
+        assert!(found.contains("value `w` is given twice"), "{found}");
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! A runtime that folds constants computes the tensor once, when it loads the model; [`fold`] does so when it is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
@@ -25,6 +25,12 @@ const OLDEST: i64 = 11;
 /// small file cannot ask for all memory. Gaps of one byte stay below it by themselves.
 const MAX_EXPANSION: usize = 256;
 
+/// The opset from which on the operators take floats of that type; `None` for what is no float.
+fn since(dtype: DataType) -> Option<i64> {
+    // `ConstantOfShape` was the last to learn of bfloat16.
+    dtype.is_float().then_some(if dtype == DataType::Bfloat16 { 20 } else { OLDEST })
+}
+
 /// Why nothing can be stored sparsely at this opset.
 pub(super) fn refused(opset: i64) -> Option<String> {
     (opset < OLDEST).then(|| format!("sparse storage needs opset {OLDEST} and the model has {opset} (hint: raise its opset)"))
@@ -36,9 +42,10 @@ pub(super) struct Packed {
     pub(super) nodes: Vec<Bytes>,
 }
 
-/// Stores a float tensor sparsely, in the cheaper of one and two bytes a gap. `None` where it has another type.
-pub(super) fn pack(name: &str, tensor: &Tensor, taken: &BTreeSet<&str>) -> Option<Packed> {
-    let sparse = Sparse::of(tensor)?;
+/// Stores a float tensor sparsely, in the cheaper of one and two bytes a gap. `None` where it has another type, or one that
+/// the operators do not take at this opset.
+pub(super) fn pack(name: &str, tensor: &Tensor, opset: i64, taken: &BTreeSet<&str>) -> Option<Packed> {
+    let sparse = since(tensor.dtype()).filter(|since| *since <= opset).and_then(|_| Sparse::of(tensor))?;
     let unique = |part: &str| {
         let mut unique = format!("{name}.{part}");
         while taken.contains(unique.as_str()) {
@@ -165,7 +172,7 @@ fn count(positions: impl Iterator<Item = usize>, len: usize, largest: usize) -> 
     entries + (len.saturating_sub(1) - last).saturating_sub(1) / largest
 }
 
-/// Turns every tensor that is stored sparsely back into an initializer of its name.
+/// Turns every tensor that is stored sparsely back into an initializer of its name, in the order that it was written in.
 pub(super) fn fold(graph: &mut Graph) {
     let mut readers = vec![0u32; graph.values.len()];
     let mut producers = vec![None; graph.values.len()];
@@ -177,6 +184,7 @@ pub(super) fn fold(graph: &mut Graph) {
     graph.inputs.iter().chain(&graph.outputs).for_each(|id| readers[id.0 as usize] += 1);
     let finder = Finder { graph, readers, producers };
     let found: Vec<Found> = nodes().filter_map(|(i, _)| finder.find(NodeId(i as u32))).collect();
+    let mut places = BTreeMap::new();
     for Found { name, tensor, nodes, leftovers } in found {
         let value = &mut graph.values[name.0 as usize];
         value.dtype = Some(tensor.dtype());
@@ -184,6 +192,18 @@ pub(super) fn fold(graph: &mut Graph) {
         value.tensor = Some(tensor);
         nodes.into_iter().for_each(|id| graph.nodes[id.0 as usize] = None);
         leftovers.into_iter().for_each(|id| graph.values[id.0 as usize].tensor = None);
+        places.extend([(name, leftovers[0]), (leftovers[0], name)]);
+    }
+    swap(graph, &places);
+}
+
+/// Lets values change places in pairs: a tensor takes that of its elements, where it stood before it was stored sparsely.
+fn swap(graph: &mut Graph, places: &BTreeMap<ValueId, ValueId>) {
+    places.iter().filter(|(a, b)| a < b).for_each(|(a, b)| graph.values.swap(a.0 as usize, b.0 as usize));
+    let nodes = graph.nodes.iter_mut().flatten();
+    let in_nodes = nodes.flat_map(|node| node.inputs.iter_mut().chain(&mut node.outputs).flatten().chain(&mut node.captures));
+    for id in in_nodes.chain(&mut graph.inputs).chain(&mut graph.outputs) {
+        *id = places.get(id).copied().unwrap_or(*id);
     }
 }
 
@@ -236,7 +256,10 @@ impl Finder<'_> {
         let tensor = Tensor::from_raw(values_of.dtype(), dims, Sparse::expand(values_of, gaps_of, len)?).ok()?;
         let leftovers = [values, gaps];
         let only_here = leftovers.iter().all(|id| self.readers[id.0 as usize] == 1);
-        only_here.then_some(Found { name, tensor, nodes: [reshape, scatter, fill, sum, cast], leftovers })
+        // A name that something else gives too is left for the check of the graph to refuse.
+        let only_this =
+            self.producers[name.0 as usize] == Some(reshape) && self.graph.tensor(name).is_none() && !self.graph.inputs.contains(&name);
+        (only_here && only_this).then_some(Found { name, tensor, nodes: [reshape, scatter, fill, sum, cast], leftovers })
     }
 
     /// Operation, inputs and output of a node that leaves none out.

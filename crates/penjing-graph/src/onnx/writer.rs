@@ -253,7 +253,7 @@ impl<'a> Encoder<'a> {
         for id in used {
             let Value { name, tensor: Some(tensor), .. } = graph.value(*id) else { continue };
             let dense = initializer(name, tensor).len();
-            let packed = (sparse && !outer.contains(id)).then(|| sparse_storage::pack(name, tensor, names)).flatten();
+            let packed = (sparse && !outer.contains(id)).then(|| sparse_storage::pack(name, tensor, graph.opset(), names)).flatten();
             let packed = packed.map(|packed| (packed_len(&packed), packed)).filter(|(len, _)| *len < dense);
             self.tensors.push(StoredTensor {
                 name: name.clone(),
