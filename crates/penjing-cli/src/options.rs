@@ -75,7 +75,7 @@ impl TrainOptions {
 #[derive(Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataOptions {
-    /// Data set: IDX folder, .npz, .npy …
+    /// Data set: folder of IDX files, of images or of CIFAR batches; .npz, .npy, .safetensors or .csv
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Option<PathBuf>,
     /// imagenet, tf, none or a TOML file [default: what the model's metadata say, else images are fitted to its input]

@@ -33,10 +33,10 @@ struct Entry {
 }
 
 impl Journal {
-    /// A new run in `folder`, which must be empty or not exist.
+    /// A new run in `folder`, which is made where it does not exist.
     ///
     /// # Errors
-    /// When the folder holds something or cannot be written.
+    /// When the folder holds a run already or cannot be written.
     pub fn create(folder: &Path, recipe: &Recipe) -> Result<Journal, RunError> {
         let write = |source| RunError::Write { path: folder.into(), source };
         if folder.join("recipe.toml").exists() {
@@ -51,15 +51,25 @@ impl Journal {
         Journal::open(folder)
     }
 
-    /// Removes what a run left in `folder`; a folder that holds no run is left alone.
+    /// Removes what a run left in `folder`, and nothing else; a folder that holds no run is left alone.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// When another process is at the run, or something cannot be removed.
     pub fn discard(folder: &Path) -> Result<(), RunError> {
         if !folder.join("recipe.toml").exists() {
             return Ok(());
         }
-        std::fs::remove_dir_all(folder).map_err(|source| RunError::Write { path: folder.into(), source })
+        let journal = Journal::open(folder)?;
+        journal.tidy();
+        // The recipe goes last: a folder without it holds no run.
+        for name in ["log.jsonl", "outcome.json", "original.onnx", "model.onnx", "most-accurate.onnx", "recipe.toml"] {
+            let path = folder.join(name);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(RunError::Write { path, source }),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The run in `folder` and its recipe, to go on with it.
@@ -93,12 +103,15 @@ impl Journal {
         let log = open("log.jsonl")?;
         let mut finished = vec![];
         let mut whole = 0;
-        for line in BufReader::new(&log).lines() {
-            let Ok(line) = line else { break };
-            // A line that was cut short by a kill was never finished.
-            let Ok(entry) = serde_json::from_str::<Entry>(&line) else { break };
-            whole += line.len() as u64 + 1;
+        let mut reader = BufReader::new(&log);
+        let mut line = vec![];
+        let failed = |source| RunError::Read { path: folder.join("log.jsonl"), source };
+        // A line that was cut short by a kill, if only by its end, was never finished.
+        while reader.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
+            let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { break };
+            whole += line.len() as u64;
             finished.push(entry);
+            line.clear();
         }
         log.set_len(whole).map_err(|source| RunError::Write { path: folder.join("log.jsonl"), source })?;
         Ok(Journal { folder: folder.into(), log, finished, _lock: lock })

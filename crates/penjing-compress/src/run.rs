@@ -149,7 +149,7 @@ pub fn execute(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context:
             }
         }
     }
-    workshop.finish(recipe, overwrite, &original, work)
+    workshop.finish(recipe, overwrite, &original, baseline, work)
 }
 
 /// The network as the steps change it, and what they learned.
@@ -295,7 +295,14 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 
     /// Verifies, measures and writes the result.
-    fn finish(mut self, recipe: &Recipe, overwrite: bool, original: &Graph, work: Work) -> Result<Outcome, RunError> {
+    fn finish(
+        mut self,
+        recipe: &Recipe,
+        overwrite: bool,
+        original: &Graph,
+        baseline: Option<Evaluation>,
+        work: Work,
+    ) -> Result<Outcome, RunError> {
         self.tell(RunEvent::Stage("verify"));
         let mut result = work.graph;
         let mut edit = Edit::new(&result, "note the maker");
@@ -308,9 +315,17 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let written = onnx::write(&result, &candidate, WriteOptions { overwrite: true, sparse: !recipe.dense, external: false })?;
         let verification = verify(&result, &candidate, self.data.as_ref(), self.context.onnxruntime, self.context.threads)?;
 
-        let mut compare = |split, floor| self.compare(original, &result, split, floor);
-        let validation = compare(Split::Validation, work.floor)?;
-        let test = compare(Split::Test, work.floor)?;
+        let validation = match baseline {
+            Some(before) => Some(self.compare(&before, &result, Split::Validation, work.floor)?),
+            None => None,
+        };
+        let test = match validation.is_some() && self.data.as_ref().is_some_and(|data| !data.is_empty(Split::Test)) {
+            true => {
+                let before = self.evaluate(original, Split::Test)?;
+                Some(self.compare(&before, &result, Split::Test, work.floor)?)
+            }
+            false => None,
+        };
         let size = SizeChange {
             original: match &recipe.model {
                 ModelSource::File { path } => {
@@ -354,23 +369,20 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(outcome)
     }
 
-    /// Original and result on one split; `None` without data or where the split is empty.
-    fn compare(&mut self, original: &Graph, result: &Graph, split: Split, floor: Option<Floor>) -> Result<Option<BeforeAfter>, RunError> {
-        if self.data.as_ref().is_none_or(|data| data.is_empty(split) || data.classes().is_none()) {
-            return Ok(None);
-        }
-        let (before, after) = (self.evaluate(original, split)?, self.evaluate(result, split)?);
+    /// The original as it was measured on a split, and the result on the same samples.
+    fn compare(&mut self, before: &Evaluation, result: &Graph, split: Split, floor: Option<Floor>) -> Result<BeforeAfter, RunError> {
+        let after = self.evaluate(result, split)?;
         let paired = before.paired(&after)?;
-        Ok(Some(BeforeAfter {
+        Ok(BeforeAfter {
             samples: before.samples(),
-            original: accuracy(&before),
+            original: accuracy(before),
             result: accuracy(&after),
             change: 100.0 * paired.difference(),
             change_interval: percent(paired.interval()),
             flipped: before.flips(&after)?,
             mcnemar_p: paired.mcnemar_mid_p(),
-            floor: floor.map(|floor| floor.judge(&before, &after, split)).transpose()?,
-        }))
+            floor: floor.map(|floor| floor.judge(before, &after, split)).transpose()?,
+        })
     }
 }
 
@@ -411,21 +423,36 @@ fn no_gain(size: &SizeChange, dense: bool) -> Option<String> {
     }
 }
 
+/// Opens the data for a model as [`open_data`] does, all samples in the test split: nothing is chosen from them.
+///
+/// # Errors
+/// When the data cannot be read or do not fit the model.
+pub fn open_all(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
+    checked(read_data(source, SplitOptions::all_test(), graph)?, graph)
+}
+
 /// Opens the data for a model: preprocessing as asked for, else as the model's metadata say, else images fitted to its input.
 ///
 /// # Errors
 /// When the data cannot be read or do not fit the model.
 pub fn open_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
-    let data = read_data(source, graph)?;
+    checked(read_data(source, split_of(source), graph)?, graph)
+}
+
+fn checked(data: Dataset, graph: &Graph) -> Result<Dataset, RunError> {
     data.check_against(graph)?;
     Ok(data)
 }
 
-fn read_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
+fn split_of(source: &DataSource) -> SplitOptions {
+    SplitOptions { seed: source.split_seed, ..SplitOptions::default() }
+}
+
+fn read_data(source: &DataSource, split: SplitOptions, graph: &Graph) -> Result<Dataset, RunError> {
     let options = DataOptions {
         preprocess: source.preprocess.clone(),
         labels: source.labels.clone(),
-        split: SplitOptions { seed: source.split_seed, ..SplitOptions::default() },
+        split,
         augment: source.augment,
         ..DataOptions::default()
     };
@@ -447,7 +474,7 @@ pub fn build_for(
     let graph = zoo::build(architecture, &options)?;
     let (None, Some(source)) = (classes, data) else { return Ok(graph) };
     // Images of many sizes are a set only once a model says which size they get.
-    let classes = read_data(source, &graph)?.classes();
+    let classes = read_data(source, split_of(source), &graph)?.classes();
     Ok(zoo::build(architecture, &ZooOptions { classes, ..options })?)
 }
 

@@ -1,6 +1,5 @@
 //! Runs and trains a graph. What the rest of Penjing sees has no backend parameter: [`Executor`] is the border.
 
-pub mod cpu;
 pub mod data;
 mod engine;
 mod error;

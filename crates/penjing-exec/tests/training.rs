@@ -215,6 +215,30 @@ fn the_same_bits_at_any_number_of_threads() {
     }
 }
 
+/// Clipping divides by the norm of a gradient that is large enough for sums to be spread over threads.
+#[test]
+fn a_large_gradient_has_the_same_norm_at_any_number_of_threads() {
+    let (inputs, outputs) = (2049, 2048);
+    let mut b = GraphBuilder::new("large");
+    let x = b.input("x", DataType::Float, [Dim::symbol("N"), inputs.into()]);
+    let w = b.tensor("w", numbers(&[outputs, inputs], 0.1));
+    let y = b.node("y", GEMM, &[x, w]);
+    let graph = b.output(y).finish().expect("a graph");
+    let step = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut executor = cpu_executor(&graph).expect("an executor");
+            let clipped = Objective { clip_norm: Some(1e-3), ..objective(Loss::Mse, SGD, 1.0) };
+            let target = Target::Values(numbers(&[4, outputs], 1.0));
+            let report = executor.train_step(&[numbers(&[4, inputs], 1.0)], &target, &clipped).expect("a step");
+            (report.gradient_norm.map(f32::to_bits), weights(executor.as_ref()))
+        })
+    };
+    let alone = step(1);
+    assert!(alone.0.is_some_and(|norm| f32::from_bits(norm) > 1e-3), "the norm is clipped");
+    assert_eq!(alone, step(2));
+}
+
 #[test]
 fn a_resumed_run_gives_the_same_bits() {
     for rule in [MOMENTUM, ADAMW] {

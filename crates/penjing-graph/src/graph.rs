@@ -368,7 +368,7 @@ impl Edit {
         self.changes.push(Change::ReplaceUses { old, new });
     }
 
-    /// States the version of an operator set. Does not rewrite nodes: see [`crate::passes::raise_opset`].
+    /// States the version of an operator set. Does not rewrite nodes.
     pub fn set_opset(&mut self, domain: impl Into<String>, version: i64) {
         self.changes.push(Change::Opset { domain: domain.into(), version });
     }

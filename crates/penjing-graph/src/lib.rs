@@ -9,7 +9,6 @@ mod graph;
 mod infer;
 pub mod onnx;
 pub mod ops;
-pub mod passes;
 mod roles;
 mod shape;
 mod tensor;

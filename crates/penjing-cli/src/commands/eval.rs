@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use penjing_compress::{accuracy, open_data};
+use penjing_compress::{accuracy, open_all, open_data};
 use penjing_exec::cpu_executor;
 use penjing_exec::data::Split;
 use penjing_exec::train::{evaluate, metric_command};
@@ -42,6 +42,8 @@ enum SplitName {
     Train,
     Validation,
     Test,
+    /// Every sample of the set, whatever its split
+    All,
 }
 
 impl Eval {
@@ -53,12 +55,16 @@ impl Eval {
         }
         let source = self.data.required(self.seed)?;
         let graph = onnx::read(&self.model)?;
-        let data = open_data(&source, &graph)?;
+        let data = match self.split {
+            SplitName::All => open_all(&source, &graph)?,
+            SplitName::Train | SplitName::Validation | SplitName::Test => open_data(&source, &graph)?,
+        };
         warn(&data.describe().to_string());
         let (split, name) = match self.split {
             SplitName::Train => (Split::Train, "train"),
             SplitName::Validation => (Split::Validation, "validation"),
             SplitName::Test => (Split::Test, "test"),
+            SplitName::All => (Split::Test, "all"),
         };
         let evaluation = evaluate(&mut *cpu_executor(&graph)?, &data, split, 256, &mut Display::new())?;
         let measured = accuracy(&evaluation);

@@ -133,11 +133,13 @@ pub(crate) trait Kernels: Backend {
         (loss, ((log_p.exp() - target) * (1.0 / n as f32)).0)
     }
 
-    /// Σ x², in double precision where the device can.
+    /// Σ x², in double precision and in the order of the elements: a device's own sum may depend on its number of threads.
     fn sum_of_squares(x: FloatTensor<Self>) -> f64 {
-        let sum = Self::float_sum(Self::float_mul(x.clone(), x));
-        let data = read_sync(Self::float_into_data(sum)).expect("the device answers");
-        data.iter::<f64>().next().unwrap_or(0.0)
+        let data = read_sync(Self::float_into_data(x)).expect("the device answers");
+        match data.as_slice::<f32>() {
+            Ok(values) => values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum(),
+            Err(_) => data.iter::<f64>().map(|v| v * v).sum(),
+        }
     }
 }
 

@@ -1,1 +1,0 @@
-//! Kernels for the CPU on slices: the only place for unsafe code.

@@ -1,1 +1,0 @@
-//! Rewrites, one file each: a pass proposes, the graph applies and checks.
