@@ -319,6 +319,10 @@ pub(super) fn cast<B: Kernels>(to: DataType, mut call: Call<'_, B>) -> Result<Do
     }
 }
 
+pub(super) fn identity<B: Kernels>(mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
+    Ok(Done::nary(call.value(0)?, |dy| vec![Some(dy)]))
+}
+
 /// Drops elements at random and scales the others by 1 / (1 − ratio); identity in inference.
 pub(super) fn dropout<B: Kernels>(op: Dropout, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
     let x = call.value(0)?;

@@ -5,18 +5,25 @@
 //! forward pass lives as long as something will read it and no longer.
 
 mod activation;
+mod concat;
 mod conv;
 mod device;
 mod elementwise;
+mod expand;
 mod flex;
 mod float;
+mod gather;
 #[cfg(test)]
 mod gradients;
 mod matmul;
-mod movement;
 mod normalization;
+mod pad;
 mod pool;
 mod reduce;
+mod reshape;
+mod shape;
+mod slice;
+mod transpose;
 mod value;
 mod window;
 
@@ -184,28 +191,28 @@ pub(crate) fn forward<B: Kernels>(call: Call<'_, B>) -> Result<Done<B>, ExecErro
         Op::Where(_) => elementwise::choose(call),
         Op::Clip(op) => elementwise::clip(*op, call),
         Op::Cast(Cast { to, saturate: _ }) => elementwise::cast(*to, call),
-        Op::Identity(_) => movement::identity(call),
+        Op::Identity(_) => elementwise::identity(call),
         Op::Dropout(op) => elementwise::dropout(*op, call),
         Op::Reduce(op) => reduce::reduce(op, call),
         Op::ArgReduce(op) => reduce::arg_reduce(*op, call),
         Op::CumSum(op) => reduce::cum_sum(*op, call),
-        Op::Reshape(op) => movement::reshape(*op, call),
-        Op::Flatten(op) => movement::flatten(*op, call),
-        Op::Transpose(op) => movement::transpose(op, call),
-        Op::Squeeze(op) => movement::squeeze(op, call),
-        Op::Unsqueeze(op) => movement::unsqueeze(op, call),
-        Op::Concat(op) => movement::concat(*op, call),
-        Op::Split(op) => movement::split(op, call),
-        Op::Slice(op) => movement::slice(op, call),
-        Op::Gather(op) => movement::gather(*op, call),
-        Op::ScatterElements(op) => movement::scatter_elements(op, call),
-        Op::Pad(op) => movement::pad(op, call),
-        Op::Expand(_) => movement::expand(call),
-        Op::Tile(_) => movement::tile(call),
-        Op::Shape(op) => movement::shape(*op, call),
-        Op::ConstantOfShape(op) => movement::constant_of_shape(op, call),
-        Op::Range(_) => movement::range(call),
-        Op::DepthToSpace(op) => movement::depth_to_space(*op, call),
+        Op::Reshape(op) => reshape::reshape(*op, call),
+        Op::Flatten(op) => reshape::flatten(*op, call),
+        Op::Transpose(op) => transpose::transpose(op, call),
+        Op::Squeeze(op) => reshape::squeeze(op, call),
+        Op::Unsqueeze(op) => reshape::unsqueeze(op, call),
+        Op::Concat(op) => concat::concat(*op, call),
+        Op::Split(op) => concat::split(op, call),
+        Op::Slice(op) => slice::slice(op, call),
+        Op::Gather(op) => gather::gather(*op, call),
+        Op::ScatterElements(op) => gather::scatter_elements(op, call),
+        Op::Pad(op) => pad::pad(op, call),
+        Op::Expand(_) => expand::expand(call),
+        Op::Tile(_) => expand::tile(call),
+        Op::Shape(op) => shape::shape(*op, call),
+        Op::ConstantOfShape(op) => shape::constant_of_shape(op, call),
+        Op::Range(_) => shape::range(call),
+        Op::DepthToSpace(op) => transpose::depth_to_space(*op, call),
         Op::Opaque(op) => Err(call.refuse(format!("{} (hint: run the model with ONNX Runtime)", op.reason))),
     }
 }

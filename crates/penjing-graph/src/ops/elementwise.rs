@@ -2,7 +2,8 @@
 
 use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
-use crate::infer::{Fact, Operands, PartialInt, PartialValue};
+use crate::infer::{Fact, Operands};
+use crate::partial::{PartialInt, PartialValue};
 use crate::{DataType, Dim};
 
 /// A function of one tensor, element by element.

@@ -5,14 +5,21 @@
 
 mod activation;
 mod attributes;
+mod concat;
 mod conv;
 mod elementwise;
+mod expand;
+mod gather;
 mod matmul;
-mod movement;
 mod normalization;
 mod opaque;
+mod pad;
 mod pool;
 mod reduce;
+mod reshape;
+mod shape;
+mod slice;
+mod transpose;
 
 use bytes::Bytes;
 
@@ -22,17 +29,21 @@ use crate::{NEWEST_OPSET, OLDEST_OPSET};
 use attributes::{AttributeList, Attributes};
 
 pub use activation::{Activation, Softmax};
+pub use concat::{Concat, Split};
 pub use conv::{AutoPad, Conv, ConvTranspose, Window, WindowAxis};
 pub use elementwise::{Binary, Cast, Clip, Dropout, Identity, Unary, Variadic, Where};
+pub use expand::{Expand, Tile};
+pub use gather::{Gather, ScatterElements};
 pub use matmul::{Gemm, MatMul};
-pub use movement::{
-    Concat, ConstantOfShape, DepthToSpace, Expand, Flatten, Gather, Pad, PadMode, Range, Reshape, ScatterElements, Shape, Slice,
-    SliceBounds, Split, Squeeze, Tile, Transpose, Unsqueeze,
-};
 pub use normalization::{BatchNormalization, InstanceNormalization, LayerNormalization};
 pub use opaque::Opaque;
+pub use pad::{Pad, PadMode};
 pub use pool::{AveragePool, GlobalPool, MaxPool};
 pub use reduce::{ArgReduce, CumSum, Reduce, ReduceKind};
+pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
+pub use shape::{ConstantOfShape, Range, Shape};
+pub use slice::{Slice, SliceBounds};
+pub use transpose::{DepthToSpace, Transpose};
 
 /// What one family of operators knows about itself. A reason in an `Err` completes "node `x` (Op): …".
 pub(crate) trait Operator: Sized {

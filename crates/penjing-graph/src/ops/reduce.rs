@@ -2,7 +2,8 @@
 
 use super::Operator;
 use super::attributes::{AttributeList, Attributes};
-use crate::infer::{Fact, Operands, PartialInt, PartialValue, axes, axis};
+use crate::infer::{Fact, Operands, axes, axis};
+use crate::partial::{PartialInt, PartialValue};
 use crate::{DataType, Dim};
 
 /// What a `Reduce…` operator computes.
