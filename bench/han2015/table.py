@@ -1,8 +1,10 @@
-"""The table of Han et al. 2015 from the models that run.sh made, in results/han2015.{json,md}.
+"""The table of Han et al. 2015 from the models that run.sh finished, in results/han2015.{json,md}.
 
 Measures with ONNX Runtime and counts weights as ONNX Runtime sees them, so that no number here comes from the program
 that is being measured. An error is a percentage of the test images; a difference is pruned minus dense on the same
 images, in percentage points.
+
+Exit codes: 0 the table is whole and sound · 1 it is not.
 """
 
 import argparse
@@ -25,6 +27,10 @@ PUBLISHED = {  # Han, Pool, Tran and Dally, NeurIPS 2015, table 1: error before 
     "lenet-300-100": (1.64, 1.59, 12),
     "lenet-5": (0.80, 0.77, 12),
 }
+MOST_DENSE_ERROR = {"lenet-300-100": 1.8, "lenet-5": 1.0}  # percent
+MOST_DIFFERENCE = 0.1  # points, mean over the seeds
+FEWEST_TIMES = 12
+SEEDS = (0, 1, 2)
 
 
 def read_idx(path):
@@ -99,8 +105,31 @@ def summary(network, seeds):
         "difference": {"points": mean, "low": low, "high": high},
         "dense_bytes": fmean(d["bytes"] for d in dense),
         "pruned_bytes": fmean(p["bytes"] for p in pruned),
+        "goals": {
+            f"dense error at most {MOST_DENSE_ERROR[network]} %": fmean(d["error"] for d in dense) <= MOST_DENSE_ERROR[network],
+            f"pruned error at most {MOST_DIFFERENCE} points higher": mean <= MOST_DIFFERENCE,
+        },
         "seeds": seeds,
     }
+
+
+def unsound(rows, quick):
+    """What is wrong with the table, apart from goals that a network missed."""
+    if not rows:
+        yield "no network is finished"
+    for row in rows:
+        if row["times_fewer"] < FEWEST_TIMES:
+            yield f"{row['network']} has {row['times_fewer']:.1f} times fewer weights, not {FEWEST_TIMES}"
+        for seed in row["seeds"]:
+            errors = [seed[kind]["error"] for kind in ("dense", "pruned")]
+            if not all(0 < error < 20 for error in errors):  # 90 is chance
+                yield f"{row['network']}, seed {seed['seed']}: errors of {errors} %, so it learned nothing"
+            if seed["pruned"]["bytes"] >= seed["dense"]["bytes"] / 2:
+                yield f"{row['network']}, seed {seed['seed']}: the file of the pruned network is not even half as large"
+            if not seed["difference"]["low"] <= seed["difference"]["points"] <= seed["difference"]["high"]:
+                yield f"{row['network']}, seed {seed['seed']}: the difference lies outside of its interval"
+    if quick and [(row["network"], len(row["seeds"])) for row in rows] != [("lenet-300-100", 1)]:
+        yield "not the one network and seed of --quick"
 
 
 def table(rows):
@@ -126,19 +155,38 @@ def table(rows):
             yield f"| {row['network']} | {s['seed']} | {errors} | {d['points']:+.2f} ({d['low']:+.2f} to {d['high']:+.2f}) |"
 
 
+def goals(rows):
+    yield ""
+    for row in rows:
+        missing = [str(seed) for seed in SEEDS if seed not in [s["seed"] for s in row["seeds"]]]
+        unfinished = f" (seeds still to run: {', '.join(missing)})" if missing else ""
+        for goal, met in row["goals"].items():
+            yield f"- {row['network']}, {goal}: {'met' if met else 'missed'}{unfinished}"
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--models", type=Path, required=True)
     arguments.add_argument("--mnist", type=Path, required=True)
-    arguments.add_argument("--networks", nargs="+", default=list(PUBLISHED))
-    arguments.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     arguments.add_argument("--out", type=Path, default=HERE / "results")
+    arguments.add_argument("--quick", action="store_true", help="the models are those of run.sh --quick: leave out the goals")
     args = arguments.parse_args()
 
     images, labels = read_idx(args.mnist / "t10k-images-idx3-ubyte"), read_idx(args.mnist / "t10k-labels-idx1-ubyte")
-    rows = [summary(n, [pair(args.models, n, s, images, labels) for s in args.seeds]) for n in args.networks]
-    record = {"machine": machine.describe("numpy", "onnx", "onnxruntime"), "test_images": len(labels), "rows": rows}
-    lines = "\n".join(table(rows))
+    rows = []
+    for network in PUBLISHED:
+        found = [int(path.stem.split("-")[-2]) for path in args.models.glob(f"{network}-*-pruned.onnx")]
+        if found:
+            rows.append(summary(network, [pair(args.models, network, seed, images, labels) for seed in sorted(found)]))
+    record = {
+        "machine": machine.describe("numpy", "onnx", "onnxruntime"),
+        "settings": (args.models / "settings").read_text().strip(),
+        "test_images": len(labels),
+        "rows": rows,
+    }
+    lines = "\n".join([*table(rows), *([] if args.quick else goals(rows))])
+    if wrongs := list(unsound(rows, args.quick)):
+        sys.exit("bench/han2015/table.py: " + "; ".join(wrongs))
 
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "han2015.json").write_text(json.dumps(record, indent=2) + "\n")
