@@ -52,8 +52,10 @@ pub struct Node {
     pub outputs: Vec<Option<ValueId>>,
     /// Outer values that its inner graphs use.
     pub captures: Vec<ValueId>,
-    /// The encoded `NodeProto` of the file, until an edit touches the node.
+    /// The encoded `NodeProto` of the file.
     pub(crate) source: Option<Bytes>,
+    /// Whether an edit has changed the node, so that only what the file says about it beside its meaning still holds.
+    pub(crate) edited: bool,
 }
 
 impl Node {
@@ -114,6 +116,11 @@ impl Graph {
         self.nodes[id.0 as usize].as_ref().expect("node was removed")
     }
 
+    /// The node of that name; `None` once an edit has removed it.
+    pub fn find_node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0 as usize)?.as_ref()
+    }
+
     /// The value of that name.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0 as usize]
@@ -132,6 +139,16 @@ impl Graph {
     /// The elements of an initializer.
     pub fn tensor(&self, id: ValueId) -> Option<&Tensor> {
         self.value(id).tensor.as_ref()
+    }
+
+    /// The elements of an initializer that no caller can replace by an input.
+    pub fn constant(&self, id: ValueId) -> Option<&Tensor> {
+        self.tensor(id).filter(|_| !self.inputs.contains(&id))
+    }
+
+    /// How often a value is read: by inputs of nodes, by inner graphs, by the caller.
+    pub fn uses(&self, id: ValueId) -> usize {
+        self.nodes().flat_map(|(_, node)| node.reads()).chain(self.outputs.iter().copied()).filter(|read| *read == id).count()
     }
 
     /// Initializers that something uses, in order of their ids.
@@ -282,7 +299,7 @@ enum Change {
     SetTensor { value: ValueId, tensor: Tensor },
     AddNode { name: String, op: Box<Op>, inputs: Vec<Option<ValueId>>, outputs: Vec<String> },
     SetOp { node: NodeId, op: Box<Op>, inputs: Vec<Option<ValueId>> },
-    SetOutput { node: NodeId, index: usize, value: ValueId },
+    SetOutput { node: NodeId, index: usize, value: Option<ValueId> },
     RemoveNode(NodeId),
     ReplaceUses { old: ValueId, new: ValueId },
     Opset { domain: String, version: i64 },
@@ -355,7 +372,12 @@ impl Edit {
 
     /// Lets a node give another value, e.g. an output of the model whose producer is removed.
     pub fn set_output(&mut self, node: NodeId, index: usize, value: ValueId) {
-        self.changes.push(Change::SetOutput { node, index, value });
+        self.changes.push(Change::SetOutput { node, index, value: Some(value) });
+    }
+
+    /// Lets a node leave an output out, which must not be read by anything.
+    pub fn drop_output(&mut self, node: NodeId, index: usize) {
+        self.changes.push(Change::SetOutput { node, index, value: None });
     }
 
     /// Removes a node; its outputs must not be read by anything that stays.
@@ -413,21 +435,23 @@ impl Change {
                     known(graph, *id)?;
                 }
                 let outputs = outputs.into_iter().map(|name| Some(new_value(graph, names, name))).collect();
-                graph.nodes.push(Some(Node { name, op: *op, inputs, outputs, captures: vec![], source: None }));
+                graph.nodes.push(Some(Node { name, op: *op, inputs, outputs, captures: vec![], source: None, edited: false }));
             }
             Change::SetOp { node, op, inputs } => {
                 for id in inputs.iter().flatten() {
                     known(graph, *id)?;
                 }
                 let node = existing(graph, node)?;
-                (node.op, node.inputs, node.source) = (*op, inputs, None);
+                (node.op, node.inputs, node.edited) = (*op, inputs, true);
             }
             Change::SetOutput { node, index, value } => {
-                known(graph, value)?;
+                value.map_or(Ok(()), |value| known(graph, value))?;
                 let node = existing(graph, node)?;
                 let name = node.name.clone();
-                *node.outputs.get_mut(index).ok_or_else(|| format!("node `{name}` has no output number {index}"))? = Some(value);
-                node.source = None;
+                *node.outputs.get_mut(index).ok_or_else(|| format!("node `{name}` has no output number {index}"))? = value;
+                let given = node.outputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+                node.outputs.truncate(given);
+                node.edited = true;
             }
             Change::RemoveNode(node) => {
                 existing(graph, node)?;
@@ -442,7 +466,7 @@ impl Change {
                     }
                     if node.inputs.contains(&Some(old)) {
                         node.inputs.iter_mut().filter(|i| **i == Some(old)).for_each(|i| *i = Some(new));
-                        node.source = None;
+                        node.edited = true;
                     }
                 }
             }

@@ -10,6 +10,7 @@ mod infer;
 pub mod onnx;
 pub mod ops;
 mod partial;
+pub mod passes;
 mod roles;
 mod shape;
 mod tensor;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use bytes::Bytes;
 use penjing_graph::onnx::{self, WriteOptions};
-use penjing_graph::ops::{Cast, MatMul, Op};
+use penjing_graph::ops::{Cast, MatMul, Op, Opaque};
 use penjing_graph::zoo::{self, ZooOptions};
 use penjing_graph::{DataType, Edit, Graph, GraphBuilder, Tensor, ValueId, roles};
 
@@ -115,12 +116,40 @@ fn each_float_type_is_stored_sparsely_from_the_opset_that_can() {
 }
 
 #[test]
-fn an_opset_without_the_operators_says_so_and_stays_dense() {
+fn an_opset_without_the_operators_is_raised_to_the_first_that_has_them() {
     let folder = tempfile::tempdir().expect("a folder");
-    let written = onnx::write(&product(DataType::Float, 10), folder.path().join("m.onnx"), SPARSE).expect("a model");
-    let refused = "sparse storage needs opset 11 and the model has 10 (hint: raise its opset)";
-    assert_eq!(written.sparse_refused.as_deref(), Some(refused));
+    let [dense, sparse] = ["dense.onnx", "sparse.onnx"].map(|name| folder.path().join(name));
+    let graph = product(DataType::Float, 9);
+    onnx::write(&graph, &dense, DENSE).expect("dense");
+    let written = onnx::write(&graph, &sparse, SPARSE).expect("sparse");
+    assert!(written.tensors[0].sparse);
+    let again = onnx::read(&sparse).expect("the sparse model");
+    assert_eq!((graph.opset(), again.opset(), weights(&again)), (9, 11, weights(&graph)));
+    same_in_onnx_runtime(&dense, &sparse);
+}
+
+#[test]
+fn a_model_whose_opset_cannot_be_raised_says_so_and_stays_dense() {
+    let mut graph = product(DataType::Float, 9);
+    let mut edit = Edit::new(&graph, "add an operator that is not understood");
+    let mystery = Opaque { domain: String::new(), op_type: "Mystery".into(), raw: Bytes::new(), reason: "unknown operator".into() };
+    edit.add_node("mystery", mystery, vec![graph.outputs().first().copied()], &["z"]);
+    graph.apply(edit).expect("the edit");
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = onnx::write(&graph, folder.path().join("m.onnx"), SPARSE).expect("a model");
+    let refused = written.sparse_refused.expect("a reason");
+    assert!(refused.contains("raise the opset from 9 to 11: node `mystery` (Mystery)"), "{refused}");
     assert!(written.tensors.iter().all(|tensor| !tensor.sparse));
+}
+
+#[test]
+fn an_opset_is_not_raised_for_nothing() {
+    let mut b = GraphBuilder::with_opset("dense", 9);
+    let x = b.input("x", DataType::Float, [2.into(), 2.into()]);
+    let w = b.tensor("w", Tensor::new([2, 2], vec![1.0f32, 2.0, 3.0, 4.0]));
+    let y = b.node("y", MatMul, &[x, w]);
+    let graph = b.output(y).finish().expect("a graph");
+    assert!(onnx::to_bytes(&graph, SPARSE).expect("sparse") == onnx::to_bytes(&graph, DENSE).expect("dense"));
 }
 
 #[test]

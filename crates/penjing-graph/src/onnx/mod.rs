@@ -32,3 +32,15 @@ pub struct Kept {
     /// Files that tensors lie in.
     mapped: Vec<mapped::Mapping>,
 }
+
+impl Kept {
+    /// The model around the graph.
+    pub(crate) fn model(&self) -> &proto::ModelProto {
+        &self.model
+    }
+
+    /// Whether the node stands for a sparse initializer of the file.
+    pub(crate) fn is_sparse_initializer(&self, node: NodeId) -> bool {
+        self.sparse_initializers.contains_key(&node)
+    }
+}

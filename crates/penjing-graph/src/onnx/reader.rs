@@ -255,7 +255,7 @@ impl Reader<'_> {
         let raw = Bytes::from(node.encode_to_vec());
         let op = Op::Opaque(Opaque { domain: String::new(), op_type, raw, reason: "sparse initializer".into() });
         self.graph.kept.sparse_initializers.insert(NodeId(self.graph.nodes.len() as u32), bytes.clone());
-        let node = Node { name: values.name, op, inputs: vec![], outputs: vec![Some(id)], captures: vec![], source: None };
+        let node = Node { name: values.name, op, inputs: vec![], outputs: vec![Some(id)], captures: vec![], source: None, edited: false };
         self.graph.nodes.push(Some(node));
         Ok(())
     }
@@ -292,7 +292,7 @@ impl Reader<'_> {
         };
         let (inputs, outputs) = (self.values(&proto.input), self.values(&proto.output));
         let captures = captured.iter().map(|name| self.value(name)).collect();
-        self.graph.nodes.push(Some(Node { name, op, inputs, outputs, captures, source: Some(raw) }));
+        self.graph.nodes.push(Some(Node { name, op, inputs, outputs, captures, source: Some(raw), edited: false }));
         Ok(())
     }
 }

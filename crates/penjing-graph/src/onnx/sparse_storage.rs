@@ -19,7 +19,7 @@ use crate::ops::{Cast, ConstantOfShape, CumSum, Op};
 use crate::{DataType, Graph, NodeId, Tensor, ValueId};
 
 /// The opset that brought `CumSum` and `ScatterElements`.
-const OLDEST: i64 = 11;
+pub(super) const OLDEST: i64 = 11;
 
 /// Elements are laid out only where they take at most this many times the bytes that the file holds of them, so that a
 /// small file cannot ask for all memory. Gaps of one byte stay below it by themselves.
@@ -29,11 +29,6 @@ const MAX_EXPANSION: usize = 256;
 fn since(dtype: DataType) -> Option<i64> {
     // `ConstantOfShape` was the last to learn of bfloat16.
     dtype.is_float().then_some(if dtype == DataType::Bfloat16 { 20 } else { OLDEST })
-}
-
-/// Why nothing can be stored sparsely at this opset.
-pub(super) fn refused(opset: i64) -> Option<String> {
-    (opset < OLDEST).then(|| format!("sparse storage needs opset {OLDEST} and the model has {opset} (hint: raise its opset)"))
 }
 
 /// A tensor as initializers and the encoded nodes that compute it from them.

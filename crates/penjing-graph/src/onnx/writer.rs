@@ -15,6 +15,7 @@ use super::rope::Rope;
 use super::sparse_storage;
 use super::types::value_info;
 use crate::ops::Op;
+use crate::passes::raise_opset;
 use crate::{DataType, Graph, GraphError, Node, Tensor, Value, ValueId};
 
 /// A protobuf message, so a model in one file, holds at most so many bytes.
@@ -30,7 +31,7 @@ pub struct WriteOptions {
     /// A file that is there already is replaced instead of refused.
     pub overwrite: bool,
     /// Float tensors with many zeros are written as the elements that are not zero and their positions, where that is
-    /// smaller and the opset has the operators for it.
+    /// smaller. A model of an opset that does not have the operators for it is raised to the first one that has.
     pub sparse: bool,
     /// Weights go to a second file (`NAME.data`) even where the model is small enough for one.
     pub external: bool,
@@ -74,7 +75,7 @@ pub struct StoredTensor {
 /// # Errors
 /// When it is too large for one file.
 pub fn to_bytes(graph: &Graph, options: WriteOptions) -> Result<Bytes, GraphError> {
-    let model = Encoder::new(graph, options, None).finish().model;
+    let model = encoded(graph, options, None).model;
     if model.len() > MAX_MODEL {
         let reason = format!("the model takes {} bytes, of which one message holds {MAX_MODEL} (hint: write it to a file)", model.len());
         return Err(GraphError::Io {
@@ -100,9 +101,9 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: WriteOptions) -> Re
     let data_name = format!("{name}.data");
     let data_path = path.with_file_name(&data_name);
 
-    let mut encoded = Encoder::new(graph, options, options.external.then_some(data_name.as_str())).finish();
+    let mut encoded = self::encoded(graph, options, options.external.then_some(data_name.as_str()));
     if encoded.model.len() > MAX_MODEL {
-        encoded = Encoder::new(graph, options, Some(&data_name)).finish();
+        encoded = self::encoded(graph, options, Some(&data_name));
     }
     refuse_existing(path, options.overwrite)?;
     let data = match encoded.external.is_empty() {
@@ -196,6 +197,23 @@ struct Encoded {
     sparse_refused: Option<String>,
 }
 
+/// Encodes a graph, raised to the opset of sparse storage where that is asked for and stores something.
+fn encoded(graph: &Graph, options: WriteOptions, data_name: Option<&str>) -> Encoded {
+    let as_it_is = |options| Encoder::new(graph, options, data_name).finish();
+    if !options.sparse || graph.opset() >= sparse_storage::OLDEST {
+        return as_it_is(options);
+    }
+    let dense = WriteOptions { sparse: false, ..options };
+    let mut raised = graph.clone();
+    match raise_opset(&mut raised, sparse_storage::OLDEST) {
+        Ok(()) => {
+            let encoded = Encoder::new(&raised, options, data_name).finish();
+            if encoded.tensors.iter().any(|tensor| tensor.sparse) { encoded } else { as_it_is(dense) }
+        }
+        Err(e) => Encoded { sparse_refused: Some(format!("nothing is stored sparsely: {e}")), ..as_it_is(dense) },
+    }
+}
+
 struct Encoder<'a> {
     graph: &'a Graph,
     options: WriteOptions,
@@ -215,8 +233,7 @@ impl<'a> Encoder<'a> {
         let graph = self.graph;
         let used = used_values(graph);
         let names: BTreeSet<&str> = used.iter().map(|id| graph.value(*id).name.as_str()).collect();
-        let sparse_refused = self.options.sparse.then(|| sparse_storage::refused(graph.opset())).flatten();
-        self.weights(&used, &names, self.options.sparse && sparse_refused.is_none());
+        self.weights(&used, &names);
         let mut sparse_initializers = vec![];
         for (id, node) in graph.nodes() {
             match graph.kept.sparse_initializers.get(&id) {
@@ -243,11 +260,11 @@ impl<'a> Encoder<'a> {
             metadata_props: kept.metadata_props,
             ..GraphProto::default()
         });
-        Encoded { model: model(graph, &used, encoded), external: self.external, tensors: self.tensors, sparse_refused }
+        Encoded { model: model(graph, &used, encoded), external: self.external, tensors: self.tensors, sparse_refused: None }
     }
 
-    fn weights(&mut self, used: &BTreeSet<ValueId>, names: &BTreeSet<&str>, sparse: bool) {
-        let graph = self.graph;
+    fn weights(&mut self, used: &BTreeSet<ValueId>, names: &BTreeSet<&str>) {
+        let (graph, sparse) = (self.graph, self.options.sparse);
         // An input's default can be replaced by the caller, and what is given out must be an initializer to be both.
         let outer = outer_values(graph);
         for id in used {
@@ -324,17 +341,18 @@ fn used_values(graph: &Graph) -> BTreeSet<ValueId> {
 
 /// A node as the file had it while nothing touched it, encoded anew otherwise.
 fn encoded_node(graph: &Graph, node: &Node) -> Bytes {
-    if let Some(source) = &node.source {
+    if let Some(source) = node.source.as_ref().filter(|_| !node.edited) {
         return source.clone();
     }
     let name = |id: &Option<ValueId>| id.map_or(String::new(), |id| graph.value(id).name.clone());
     let given = |ids: &[Option<ValueId>]| ids.len() - ids.iter().rev().take_while(|id| id.is_none()).count();
+    let decoded = |bytes: &Bytes| NodeProto::decode(bytes.clone()).unwrap_or_default();
     let kept = match &node.op {
-        Op::Opaque(opaque) => {
-            let raw = NodeProto::decode(opaque.raw.clone()).unwrap_or_default();
-            NodeProto { op_type: opaque.op_type.clone(), domain: opaque.domain.clone(), ..raw }
+        Op::Opaque(opaque) => NodeProto { op_type: opaque.op_type.clone(), domain: opaque.domain.clone(), ..decoded(&opaque.raw) },
+        op => {
+            let NodeProto { doc_string, metadata_props, .. } = node.source.as_ref().map(decoded).unwrap_or_default();
+            NodeProto { op_type: op.op_type().into(), attribute: op.attributes(), doc_string, metadata_props, ..NodeProto::default() }
         }
-        op => NodeProto { op_type: op.op_type().into(), attribute: op.attributes(), ..NodeProto::default() },
     };
     let proto = NodeProto {
         name: node.name.clone(),

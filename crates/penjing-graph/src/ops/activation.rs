@@ -1,8 +1,8 @@
 //! Activation functions and softmax.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
 use super::elementwise::broadcast_to;
+use super::{Flatten, Op, Operator, Raise, Reshape, Shape};
 use crate::Dim;
 use crate::infer::{Fact, Operands, axis};
 
@@ -182,6 +182,26 @@ impl Operator for Softmax {
 
     fn write(&self, attributes: &mut AttributeList) {
         attributes.int_or_none("axis", self.axis);
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        if !node.crosses(13) {
+            return Ok((*self).into());
+        }
+        let first = self.axis_at(node.from);
+        let x = node.input(0).ok_or("its input is missing")?;
+        // [d0·…·d(first−1), d(first)·…] has a row of one axis already where all axes behind it are of size 1.
+        if let Some(shape) = node.shape(0) {
+            let first = axis(first, shape.len())?;
+            if shape[first + 1..].iter().all(|dim| *dim == Dim::Fixed(1)) {
+                return Ok(Softmax { log: self.log, axis: Some(first as i64) }.into());
+            }
+        }
+        let shape = node.before("shape", Shape { start: 0, end: None }, vec![x]);
+        let rows = node.before("rows", Flatten { axis: first }, vec![x]);
+        let y = node.before("flat", Softmax { log: self.log, axis: Some(-1) }, vec![rows]);
+        node.read(&[y, shape]);
+        Ok(Reshape { allow_zero: false }.into())
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

@@ -1,7 +1,7 @@
 //! Joining tensors along an axis and taking them apart again.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes};
+use super::{Op, Operator, Raise};
 use crate::Dim;
 use crate::infer::{Fact, Operands, axis, meet};
 use crate::partial::{PartialInt, PartialValue};
@@ -119,6 +119,20 @@ impl Operator for Split {
         attributes.int("axis", self.axis, 0);
         attributes.ints("split", self.sizes.as_deref());
         attributes.int_or_none("num_outputs", self.num_outputs.map(|n| n as i64));
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        let mut op = self.clone();
+        if node.crosses(13)
+            && let Some(sizes) = op.sizes.take()
+        {
+            node.ints(1, "split", &sizes);
+        }
+        // Parts whose sizes nobody states must be counted.
+        if node.crosses(18) && !node.has_input(1) {
+            op.num_outputs = Some(node.outputs());
+        }
+        Ok(op.into())
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

@@ -1,10 +1,10 @@
 //! Element-by-element arithmetic with numpy broadcasting.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
+use super::{Op, Operator, Raise};
 use crate::infer::{Fact, Operands};
 use crate::partial::{PartialInt, PartialValue};
-use crate::{DataType, Dim};
+use crate::{DataType, Dim, Tensor};
 
 /// A function of one tensor, element by element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -409,6 +409,18 @@ impl Operator for Clip {
         attributes.float_or_none("min", self.min);
     }
 
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        if !node.crosses(11) {
+            return Ok((*self).into());
+        }
+        for (index, name, bound) in [(1, "min", self.min), (2, "max", self.max)] {
+            if let Some(bound) = bound {
+                node.number(index, name, bound)?;
+            }
+        }
+        Ok(Clip { min: None, max: None }.into())
+    }
+
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
         inputs.count(1, if inputs.opset() < 11 { 1 } else { 3 })?;
         let dtype = inputs.common_type(0..3)?;
@@ -496,6 +508,22 @@ impl Operator for Dropout {
     fn write(&self, attributes: &mut AttributeList) {
         attributes.float_or_none("ratio", self.ratio);
         attributes.int_or_none("seed", self.seed);
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        if node.crosses(10) {
+            if node.reads_output(1) {
+                return Err("its mask, which something reads, is of booleans from opset 10 on".into());
+            }
+            node.drop_output(1);
+        }
+        match self.ratio {
+            Some(ratio) if node.crosses(12) => {
+                node.tensor(1, "ratio", Tensor::scalar(ratio));
+                Ok(Dropout { ratio: None, seed: self.seed }.into())
+            }
+            Some(_) | None => Ok((*self).into()),
+        }
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

@@ -1,7 +1,8 @@
 //! Operators, one file per family: attributes, reading and writing ONNX, shape rule, cost.
 //!
 //! A typed operator keeps the form that its opset has: what is an attribute before some version and an input from
-//! then on (`Clip`'s bounds, `Squeeze`'s axes) is an `Option` here, `None` where the input counts.
+//! then on (`Clip`'s bounds, `Squeeze`'s axes) is an `Option` here, `None` where the input counts. How it gets from
+//! one form to the next is its rule `raise`, which [`passes::raise_opset`](crate::passes::raise_opset) applies.
 
 mod activation;
 mod attributes;
@@ -15,6 +16,7 @@ mod normalization;
 mod opaque;
 mod pad;
 mod pool;
+mod raise;
 mod reduce;
 mod reshape;
 mod shape;
@@ -27,6 +29,7 @@ use crate::infer::{Fact, Operands};
 use crate::onnx::proto::{AttributeProto, NodeProto};
 use crate::{NEWEST_OPSET, OLDEST_OPSET};
 use attributes::{AttributeList, Attributes};
+pub(crate) use raise::Raise;
 
 pub use activation::{Activation, Softmax};
 pub use concat::{Concat, Split};
@@ -46,7 +49,7 @@ pub use slice::{Slice, SliceBounds};
 pub use transpose::{DepthToSpace, Transpose};
 
 /// What one family of operators knows about itself. A reason in an `Err` completes "node `x` (Op): …".
-pub(crate) trait Operator: Sized {
+pub(crate) trait Operator: Clone + Into<Op> {
     /// ONNX names of the family, each with the opset that brought it (1: older than any that is read).
     const NAMES: &'static [(&'static str, i64)];
 
@@ -61,6 +64,11 @@ pub(crate) trait Operator: Sized {
 
     /// Types, shapes and integers of the outputs, as far as they follow from the inputs. May list more than the node has.
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String>;
+
+    /// The operation as a later opset has it; `node` takes what became an input.
+    fn raise(&self, _node: &mut Raise<'_>) -> Result<Op, String> {
+        Ok(self.clone().into())
+    }
 
     /// Multiplications that are each followed by an addition; `None` where a dimension is unknown.
     fn macs(&self, _inputs: &Operands<'_>, _output: &[crate::Dim]) -> Option<u64> {
@@ -125,6 +133,14 @@ macro_rules! operators {
                 match self {
                     $(Op::$op(op) => op.infer(inputs),)*
                     Op::Opaque(_) => Ok(vec![Fact::default(); inputs.outputs()]),
+                }
+            }
+
+            /// The operation as a later opset has it; an opaque one is not known there.
+            pub(crate) fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+                match self {
+                    $(Op::$op(op) => op.raise(node),)*
+                    Op::Opaque(op) => Err(op.reason.clone()),
                 }
             }
 

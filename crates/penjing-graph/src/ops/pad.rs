@@ -1,7 +1,7 @@
 //! Adding cells around a tensor.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
+use super::{Op, Operator, Raise};
 use crate::Dim;
 use crate::infer::{Fact, Operands, axes, unknown_shape};
 
@@ -66,6 +66,19 @@ impl Operator for Pad {
         attributes.text("mode", self.mode.name(), "constant");
         attributes.ints("pads", self.pads.as_deref());
         attributes.float_or_none("value", self.value);
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        match &self.pads {
+            Some(pads) if node.crosses(11) => {
+                node.ints(1, "pads", pads);
+                if let Some(value) = self.value {
+                    node.number(2, "value", value)?;
+                }
+                Ok(Pad { mode: self.mode, pads: None, value: None }.into())
+            }
+            Some(_) | None => Ok(self.clone().into()),
+        }
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

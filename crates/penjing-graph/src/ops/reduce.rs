@@ -1,7 +1,7 @@
 //! Reductions along axes, and running sums.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes};
+use super::{Op, Operator, Raise};
 use crate::infer::{Fact, Operands, axes, axis};
 use crate::partial::{PartialInt, PartialValue};
 use crate::{DataType, Dim};
@@ -151,6 +151,16 @@ impl Operator for Reduce {
         attributes.ints("axes", self.axes.as_deref());
         attributes.flag("keepdims", self.keepdims, true);
         attributes.flag("noop_with_empty_axes", self.noop_with_empty_axes, false);
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        match &self.axes {
+            Some(axes) if node.crosses(self.kind.axes_are_input_from()) => {
+                node.ints(1, "axes", axes);
+                Ok(Reduce { axes: None, ..self.clone() }.into())
+            }
+            Some(_) | None => Ok(self.clone().into()),
+        }
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

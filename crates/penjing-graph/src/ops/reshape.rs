@@ -1,7 +1,7 @@
 //! The same elements in the same order under other dimensions.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes};
+use super::{Op, Operator, Raise};
 use crate::Dim;
 use crate::infer::{Fact, MAX_RANK, Operands, axes, axis, unknown_shape, volume};
 use crate::partial::{PartialInt, PartialValue};
@@ -169,6 +169,16 @@ impl Operator for Squeeze {
         attributes.ints("axes", self.axes.as_deref());
     }
 
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        match &self.axes {
+            Some(axes) if node.crosses(13) => {
+                node.ints(1, "axes", axes);
+                Ok(Squeeze { axes: None }.into())
+            }
+            Some(_) | None => Ok(self.clone().into()),
+        }
+    }
+
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
         let named = axes_of(inputs, self.axes.as_ref())?;
         let dtype = inputs.dtype(0);
@@ -205,6 +215,16 @@ impl Operator for Unsqueeze {
 
     fn write(&self, attributes: &mut AttributeList) {
         attributes.ints("axes", self.axes.as_deref());
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        match &self.axes {
+            Some(axes) if node.crosses(13) => {
+                node.ints(1, "axes", axes);
+                Ok(Unsqueeze { axes: None }.into())
+            }
+            Some(_) | None => Ok(self.clone().into()),
+        }
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

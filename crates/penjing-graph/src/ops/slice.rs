@@ -1,7 +1,7 @@
 //! Cutting out a part of some axes.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes};
+use super::{Op, Operator, Raise};
 use crate::Dim;
 use crate::infer::{Fact, Operands, axes, unknown_shape};
 use crate::partial::{PartialInt, PartialValue};
@@ -131,6 +131,20 @@ impl Operator for Slice {
             attributes.ints("axes", axes.as_deref());
             attributes.ints("ends", Some(ends));
             attributes.ints("starts", Some(starts));
+        }
+    }
+
+    fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
+        match &self.bounds {
+            Some(SliceBounds { starts, ends, axes }) if node.crosses(10) => {
+                node.ints(1, "starts", starts);
+                node.ints(2, "ends", ends);
+                if let Some(axes) = axes {
+                    node.ints(3, "axes", axes);
+                }
+                Ok(Slice { bounds: None }.into())
+            }
+            Some(_) | None => Ok(self.clone().into()),
         }
     }
 
