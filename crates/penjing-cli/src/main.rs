@@ -3,6 +3,7 @@
 mod commands;
 mod options;
 mod progress;
+mod similarity;
 mod table;
 
 use std::process::ExitCode;

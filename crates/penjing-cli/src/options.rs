@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use penjing_compress::{DataSource, ModelSource};
 use penjing_exec::Loss;
 use penjing_exec::data::{Augment, Preprocess};
 use penjing_exec::train::{Optimizer, Schedule, TrainSettings};
-use penjing_graph::zoo;
+use penjing_graph::{Graph, onnx, zoo};
 
 /// The command line asks for what cannot be: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ pub(crate) struct DataOptions {
     preprocess: Option<String>,
     /// Classes of a set that has none of its own
     #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    pub(crate) labels: Option<PathBuf>,
     /// Mirror half of the training images
     #[arg(long)]
     flip: bool,
@@ -129,11 +129,53 @@ fn input_shape(text: &str) -> Result<[usize; 3], String> {
     parts.and_then(|p| p.try_into().ok()).ok_or_else(|| "not channels x height x width, such as 3x32x32".into())
 }
 
+/// Reads a model.
+pub(crate) fn read_model(path: &Path) -> Result<Graph> {
+    check_model(path)?;
+    Ok(onnx::read(path)?)
+}
+
+fn check_model(path: &Path) -> Result<(), Usage> {
+    if path.is_dir() { Err(Usage(format!("`{}` is a folder (hint: name the ONNX file)", path.display()))) } else { Ok(()) }
+}
+
 /// A file if there is one of that name, else an architecture of the zoo.
-pub(crate) fn model_source(model: &str, zoo_options: &ZooOptions, seed: u64) -> Result<ModelSource> {
-    if Path::new(model).exists() || model.ends_with(".onnx") {
+pub(crate) fn model_source(model: &Path, zoo_options: &ZooOptions, seed: u64) -> Result<ModelSource> {
+    check_model(model)?;
+    if model.exists() || model.extension().is_some_and(|e| e == "onnx") {
+        if zoo_options.classes.is_some() || zoo_options.input.is_some() {
+            let name = model.display();
+            return Err(Usage(format!("--classes and --input are for new networks, but `{name}` is a file (hint: leave them out)")).into());
+        }
         return Ok(ModelSource::File { path: model.into() });
     }
-    zoo::find(model).map_err(|e| Usage(format!("no file is called `{model}`, and {e}")))?;
-    Ok(ModelSource::New { architecture: model.into(), classes: zoo_options.classes, input: zoo_options.input, seed })
+    let name = model.to_string_lossy();
+    zoo::find(&name).map_err(|e| Usage(format!("no file is called `{name}`, and {e}")))?;
+    Ok(ModelSource::New { architecture: name.into(), classes: zoo_options.classes, input: zoo_options.input, seed })
+}
+
+/// Whether a result may be written to `output`, asked before hours of work: a file, in a folder that is there, other than the
+/// `model` that comes in and than the `state` that the work keeps beside it.
+pub(crate) fn check_output(output: &Path, model: &Path, state: Option<&Path>, force: bool) -> Result<()> {
+    let shown = output.display();
+    let usage = |text: String| Err(Usage(text).into());
+    if output.is_dir() {
+        return usage(format!("`{shown}` is a folder (hint: name a file, such as -o {})", output.join("model.onnx").display()));
+    }
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return usage(format!("cannot write `{shown}`: there is no folder `{}` (hint: make it first)", folder.display()));
+    }
+    if let (Ok(output), Ok(model)) = (output.canonicalize(), model.canonicalize())
+        && output == model
+    {
+        return usage(format!("`{shown}` is the model that comes in, which is never changed (hint: another name after -o)"));
+    }
+    if state == Some(output) {
+        return usage(format!("`{shown}` is where unfinished work is kept (hint: another name after -o, such as model.onnx)"));
+    }
+    if output.exists() && !force {
+        return Err(anyhow!("`{shown}` exists already (hint: another name after -o, or --force to replace it)"));
+    }
+    Ok(())
 }

@@ -89,6 +89,33 @@ impl Floor {
         };
         Ok(FloorVerdict { holds: decisive >= limit - ROUNDING, measured, interval, limit })
     }
+
+    /// Judges a result by the user's own metric, in its unit: the higher the better, one number of which nothing says how sure it is.
+    ///
+    /// # Errors
+    /// When the floor asks how sure it is, or its limit is no number.
+    pub fn judge_metric(&self, original: f64, result: f64) -> Result<FloorVerdict, ExecError> {
+        let (measured, limit) = match self.limit {
+            Limit::MaxDrop(drop) => (result - original, -drop),
+            Limit::MinAccuracy(least) => (result, least),
+        };
+        if !limit.is_finite() || matches!(self.limit, Limit::MaxDrop(drop) if drop < 0.0) {
+            return Err(ExecError::Option(format!(
+                "a floor of {limit} is no limit to a metric (hint: a finite number; --max-drop from 0)"
+            )));
+        }
+        match self.certainty {
+            Certainty::Point => Ok(FloorVerdict {
+                holds: measured >= limit - ROUNDING,
+                measured,
+                interval: Interval { low: measured, high: measured },
+                limit,
+            }),
+            Certainty::Strict => {
+                Err(ExecError::Option("a metric command gives no interval to be strict about (hint: --floor point)".into()))
+            }
+        }
+    }
 }
 
 impl FloorVerdict {
@@ -164,6 +191,23 @@ mod tests {
         assert!(!holds(Limit::MinAccuracy(99.5), Certainty::Point, Split::Test, &pair));
         assert!(!holds(Limit::MinAccuracy(98.5), Certainty::Strict, Split::Validation, &pair));
         assert!(holds(Limit::MinAccuracy(97.8), Certainty::Strict, Split::Validation, &pair));
+    }
+
+    #[test]
+    fn a_metric_is_judged_in_its_own_unit() -> Result<(), ExecError> {
+        let judge = |limit, certainty| Floor { limit, certainty }.judge_metric(0.75, 0.5);
+        let drop = judge(Limit::MaxDrop(0.25), Certainty::Point)?;
+        assert_eq!((drop.holds, drop.measured, drop.limit, drop.spare()), (true, -0.25, -0.25, 0.0));
+        assert!(!judge(Limit::MaxDrop(0.125), Certainty::Point)?.holds);
+        assert!(judge(Limit::MinAccuracy(-3.0), Certainty::Point)?.holds && !judge(Limit::MinAccuracy(0.625), Certainty::Point)?.holds);
+        for (limit, certainty) in [
+            (Limit::MaxDrop(0.5), Certainty::Strict),
+            (Limit::MaxDrop(-0.5), Certainty::Point),
+            (Limit::MinAccuracy(f64::NAN), Certainty::Point),
+        ] {
+            assert!(judge(limit, certainty).is_err(), "{limit:?}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -12,6 +12,7 @@ use penjing_graph::{DataType, Edit, Graph, Tensor, ValueId};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::recipe::{RECIPE_VERSION, Recipe};
 use crate::run::RunError;
@@ -22,6 +23,8 @@ pub struct Journal {
     folder: PathBuf,
     log: File,
     finished: Vec<Entry>,
+    /// Whether the run began here, not in an earlier process.
+    new: bool,
     /// Held while the run goes on, so that two runs do not share a folder.
     _lock: File,
 }
@@ -31,6 +34,9 @@ struct Entry {
     stage: String,
     result: serde_json::Value,
 }
+
+/// The stage that notes which file the run started from.
+pub(crate) const INPUT: &str = "input";
 
 impl Journal {
     /// A new run in `folder`, which is made where it does not exist.
@@ -45,10 +51,11 @@ impl Journal {
                 reason: "holds a run already (hint: --resume it, --force to start it anew, or name another with --run)".into(),
             });
         }
+        let unwritable = |e| RunError::Recipe(format!("the recipe cannot be written down: {e} (hint: rename what it names)"));
+        let text = toml::to_string_pretty(recipe).map_err(unwritable)?;
         std::fs::create_dir_all(folder).map_err(write)?;
-        let text = toml::to_string_pretty(recipe).map_err(|e| RunError::Folder { path: folder.into(), reason: e.to_string() })?;
         write_atomically(&folder.join("recipe.toml"), text.as_bytes())?;
-        Journal::open(folder)
+        Ok(Journal { new: true, ..Journal::open(folder)? })
     }
 
     /// Removes what a run left in `folder`, and nothing else; a folder that holds no run is left alone.
@@ -59,10 +66,29 @@ impl Journal {
         if !folder.join("recipe.toml").exists() {
             return Ok(());
         }
-        let journal = Journal::open(folder)?;
-        journal.tidy();
+        Journal::open(folder)?.erase()
+    }
+
+    /// Removes a new run of which nothing was finished and no training was begun: there is nothing to resume, and a second try
+    /// shall not find the folder taken.
+    pub(crate) fn withdraw(&self) {
+        let begun = || self.files().any(|path| path.extension().is_some_and(|e| e == "checkpoint"));
+        if !self.new || self.finished.iter().any(|entry| entry.stage != INPUT) || begun() {
+            return;
+        }
+        // What cannot be removed is in nobody's way but a second try's, which says so.
+        if self.erase().is_ok() {
+            drop(std::fs::remove_file(self.folder.join("lock")));
+            drop(std::fs::remove_dir(&self.folder));
+        }
+    }
+
+    /// Removes what the run wrote.
+    fn erase(&self) -> Result<(), RunError> {
+        let folder = &self.folder;
+        self.tidy();
         // The recipe goes last: a folder without it holds no run.
-        for name in ["log.jsonl", "outcome.json", "original.onnx", "model.onnx", "most-accurate.onnx", "recipe.toml"] {
+        for name in ["log.jsonl", "outcome.json", "original.onnx", "model.onnx", "measured.onnx", "most-accurate.onnx", "recipe.toml"] {
             let path = folder.join(name);
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => return Err(RunError::Write { path, source }),
@@ -114,7 +140,7 @@ impl Journal {
             line.clear();
         }
         log.set_len(whole).map_err(|source| RunError::Write { path: folder.join("log.jsonl"), source })?;
-        Ok(Journal { folder: folder.into(), log, finished, _lock: lock })
+        Ok(Journal { folder: folder.into(), log, finished, new: false, _lock: lock })
     }
 
     /// The run's folder.
@@ -152,11 +178,11 @@ impl Journal {
         self.folder.join(format!("{stage}.weights"))
     }
 
-    /// Keeps the float32 weights that `stage` left.
+    /// Keeps the float32 weights that `stage` left; gives their digest, by which [`Journal::load_weights`] knows them again.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn save_weights(&self, stage: &str, graph: &Graph) -> Result<(), RunError> {
+    pub fn save_weights(&self, stage: &str, graph: &Graph) -> Result<String, RunError> {
         let views = float_weights(graph).map(|(id, tensor)| {
             let raw = tensor.raw().map(|r| &r[..]).unwrap_or_default();
             Ok((graph.value(id).name.as_str(), TensorView::new(Dtype::F32, tensor.dims().to_vec(), raw)?))
@@ -164,18 +190,24 @@ impl Journal {
         let path = self.weights(stage);
         let failed = |e: SafeTensorError| RunError::Folder { path: path.clone(), reason: e.to_string() };
         let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        write_atomically(&path, &safetensors::serialize(views, None).map_err(failed)?)
+        let bytes = safetensors::serialize(views, None).map_err(failed)?;
+        write_atomically(&path, &bytes)?;
+        Ok(hexadecimal(&Sha256::digest(&bytes)))
     }
 
     /// The graph with the weights that `stage` left.
     ///
     /// # Errors
-    /// When they cannot be read or belong to another graph.
-    pub fn load_weights(&self, stage: &str, graph: &Graph) -> Result<Graph, RunError> {
+    /// When they cannot be read, are not those of that digest, or belong to another graph.
+    pub fn load_weights(&self, stage: &str, digest: &str, graph: &Graph) -> Result<Graph, RunError> {
         let path = self.weights(stage);
         let bytes = Bytes::from(std::fs::read(&path).map_err(|source| RunError::Read { path: path.clone(), source })?);
-        let damaged =
-            || RunError::Folder { path: path.clone(), reason: "does not fit the model (hint: start the run anew with --force)".into() };
+        let refused =
+            |what: &str| RunError::Folder { path: path.clone(), reason: format!("{what} (hint: start the run anew with --force)") };
+        if hexadecimal(&Sha256::digest(&bytes)) != digest {
+            return Err(refused("is damaged: it does not hold what was written"));
+        }
+        let damaged = || refused("does not fit the model");
         let stored = SafeTensors::deserialize(&bytes).map_err(|_| damaged())?;
         let mut edit = Edit::new(graph, format!("recall the weights of {stage}"));
         for (id, tensor) in float_weights(graph) {
@@ -190,10 +222,13 @@ impl Journal {
         Ok(graph)
     }
 
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        std::fs::read_dir(&self.folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+    }
+
     /// Removes checkpoints and remembered weights of a run that is over.
     pub fn tidy(&self) {
-        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
-        for path in entries.filter_map(|e| Some(e.ok()?.path())) {
+        for path in self.files() {
             if path.extension().is_some_and(|e| e == "checkpoint" || e == "weights") {
                 // What stays behind costs space, nothing else.
                 drop(std::fs::remove_file(path));
@@ -204,6 +239,11 @@ impl Journal {
 
 fn float_weights(graph: &Graph) -> impl Iterator<Item = (ValueId, &Tensor)> {
     graph.initializers().filter(|(_, t)| t.dtype() == DataType::Float)
+}
+
+/// Octets as text.
+pub(crate) fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Writes a file whole or not at all: a temporary name in the same folder, synced, then renamed.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use penjing_exec::data::Split;
+use penjing_exec::train::Similarity;
 use penjing_exec::train::statistics::Interval;
 use serde::Serialize;
 
@@ -34,6 +36,12 @@ pub struct Outcome {
     /// Accuracy on the split that no choice saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<BeforeAfter>,
+    /// How near the outputs are to the original's, where the data have no labels to measure an accuracy by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub likeness: Option<Likeness>,
+    /// What the user's own metric says of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<MetricChange>,
     /// Weights of every layer.
     pub layers: Vec<LayerSparsity>,
     /// Every sparsity that was tried.
@@ -91,6 +99,26 @@ pub struct BeforeAfter {
     pub floor: Option<FloorVerdict>,
 }
 
+/// The result's outputs beside the original's on one split, which needs no labels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Likeness {
+    /// The split.
+    pub split: Split,
+    /// Number of samples.
+    pub samples: usize,
+    /// Each float output.
+    pub outputs: Vec<Similarity>,
+}
+
+/// The user's own metric of both networks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MetricChange {
+    /// Of the original.
+    pub original: f64,
+    /// Of the result.
+    pub result: f64,
+}
+
 /// One sparsity that was tried. Accuracies are those of validation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Round {
@@ -100,8 +128,11 @@ pub struct Round {
     pub sparsity: f64,
     /// Weights that are not zero.
     pub left: usize,
-    /// Accuracy in percent after retraining; `None` without data.
+    /// Accuracy in percent after retraining; `None` where none is measured.
     pub accuracy: Option<f64>,
+    /// The user's own metric, where a floor is judged by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<f64>,
     /// How it ended, where there is a floor.
     pub mark: Option<Mark>,
 }

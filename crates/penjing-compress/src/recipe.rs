@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use penjing_exec::data::{Augment, Preprocess};
+use penjing_exec::data::{Augment, Preprocess, SplitOptions};
 use penjing_exec::train::TrainSettings;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,10 @@ pub struct Recipe {
     /// What is done, in this order.
     #[serde(rename = "step", default)]
     pub steps: Vec<Step>,
+    /// The user's own measure, the higher the better: given a model's path it prints one number. A floor is judged by it where it is
+    /// given, else by accuracy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_command: Option<String>,
     /// Where the result goes.
     pub output: PathBuf,
     /// Zeros are written densely even where that takes more bytes.
@@ -80,6 +84,13 @@ pub struct DataSource {
     /// What may happen to training images.
     #[serde(default)]
     pub augment: Augment,
+}
+
+impl DataSource {
+    /// How samples are shared out where the set does not do so itself.
+    pub fn split(&self) -> SplitOptions {
+        SplitOptions { seed: self.split_seed, ..SplitOptions::default() }
+    }
 }
 
 /// One method with its options.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use penjing_exec::data::{DataOptions, Dataset, Description, Preprocess, Split, SplitOptions};
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::statistics::Interval;
-use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainSettings, Trainer, evaluate};
+use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainSettings, Trainer, evaluate, metric_command, similarity};
 use penjing_exec::{ExecError, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
 use penjing_graph::zoo::ZooOptions;
@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 
 use crate::floor::{Floor, FloorVerdict};
 use crate::gain::FileSize;
-use crate::journal::Journal;
-use crate::outcome::{Accuracy, BeforeAfter, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
+use crate::journal::{INPUT, Journal, hexadecimal};
+use crate::outcome::{Accuracy, BeforeAfter, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 use crate::prune::{self, Masks, PruneError, Pruning};
-use crate::recipe::{DataSource, ModelSource, PruneGoal, Recipe, Step};
+use crate::recipe::{DataSource, ModelSource, Recipe, Step};
 use crate::verify::verify;
 
 /// Samples at a time where nothing is trained.
@@ -123,33 +123,89 @@ pub struct Context<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Trained {
     epochs: Vec<penjing_exec::train::EpochSummary>,
+    /// Digest of the weights that it left.
+    weights: String,
 }
 
 /// Runs a recipe in the folder of `journal` to its end, or onwards to it after a kill. With `overwrite`, a file at the
 /// recipe's output is replaced.
 ///
 /// # Errors
-/// When something cannot be read, trained, verified or written. What was finished stays in the folder.
+/// When something cannot be read, trained, verified or written. What was finished stays in the folder; of a run that fails before
+/// anything was, nothing does.
 pub fn execute(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Context<'_>) -> Result<Outcome, RunError> {
+    let outcome = run(recipe, overwrite, journal, context);
+    if outcome.is_err() {
+        journal.withdraw();
+    }
+    outcome
+}
+
+fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Context<'_>) -> Result<Outcome, RunError> {
     if !overwrite && recipe.output.exists() {
         return Err(GraphError::Exists { path: recipe.output.clone() }.into());
     }
     let mut workshop = Workshop::open(recipe, journal, context)?;
     let original = workshop.original(recipe)?;
     let baseline = workshop.baseline(&original)?;
+    let metric = workshop.metric("original", &original)?;
     let mut work = Work { graph: original.clone(), rounds: vec![], missed: None, floor: None };
     for step in &recipe.steps {
         match step {
             Step::Prune { scope, goal } => {
-                if let PruneGoal::Floor { floor, .. } = goal {
-                    floor.check()?;
-                }
-                let pruning = Pruning { scope: *scope, goal, original: &original, baseline: baseline.as_ref() };
+                let baseline = match (metric, &baseline) {
+                    (Some(metric), _) => Some(Baseline::Metric(metric)),
+                    (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
+                    (None, None) => None,
+                };
+                let pruning = Pruning { scope: *scope, goal, original: &original, baseline };
                 pruning.apply(&mut workshop, &mut work)?;
             }
         }
     }
-    workshop.finish(recipe, overwrite, &original, baseline, work)
+    workshop.finish(recipe, overwrite, &original, Measured { evaluation: baseline, metric }, work)
+}
+
+/// The original's measure, which a floor holds results against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Baseline<'a> {
+    /// Its accuracy on validation, sample by sample.
+    Accuracy(&'a Evaluation),
+    /// The user's own metric of it.
+    Metric(f64),
+}
+
+/// What a network scores where choices are made, and whether a floor holds for it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged {
+    /// Accuracy in percent, or the metric.
+    pub(crate) score: f64,
+    pub(crate) verdict: FloorVerdict,
+}
+
+impl Baseline<'_> {
+    /// Accuracy in percent, or the metric.
+    pub(crate) fn score(&self) -> f64 {
+        match self {
+            Baseline::Accuracy(evaluation) => 100.0 * evaluation.accuracy(),
+            Baseline::Metric(metric) => *metric,
+        }
+    }
+
+    /// The original against itself: what it has to spare above the floor.
+    pub(crate) fn spare(&self, floor: Floor) -> Result<f64, ExecError> {
+        let verdict = match self {
+            Baseline::Accuracy(evaluation) => floor.judge(evaluation, evaluation, Split::Validation)?,
+            Baseline::Metric(metric) => floor.judge_metric(*metric, *metric)?,
+        };
+        Ok(verdict.spare())
+    }
+}
+
+/// All that is known of the original.
+struct Measured {
+    evaluation: Option<Evaluation>,
+    metric: Option<f64>,
 }
 
 /// The network as the steps change it, and what they learned.
@@ -167,19 +223,21 @@ pub(crate) struct Workshop<'a, 'c> {
     data: Option<Dataset>,
     retrain: TrainSettings,
     train: TrainSettings,
+    metric_command: Option<&'a str>,
     pub(crate) journal: &'a mut Journal,
     context: &'a mut Context<'c>,
 }
 
 impl<'a, 'c> Workshop<'a, 'c> {
-    fn open(recipe: &Recipe, journal: &'a mut Journal, context: &'a mut Context<'c>) -> Result<Workshop<'a, 'c>, RunError> {
+    fn open(recipe: &'a Recipe, journal: &'a mut Journal, context: &'a mut Context<'c>) -> Result<Workshop<'a, 'c>, RunError> {
         let train = recipe.train.unwrap_or_default();
-        Ok(Workshop { data: None, train, retrain: recipe.retrain.unwrap_or(train), journal, context })
+        let metric_command = recipe.metric_command.as_deref();
+        Ok(Workshop { data: None, train, retrain: recipe.retrain.unwrap_or(train), metric_command, journal, context })
     }
 
-    /// Whether anything can be trained and measured.
-    pub(crate) fn has_data(&self) -> bool {
-        self.data.is_some()
+    /// Whether anything can be trained and its accuracy measured.
+    pub(crate) fn has_labels(&self) -> bool {
+        self.data.as_ref().is_some_and(|data| data.classes().is_some())
     }
 
     pub(crate) fn tell(&mut self, event: RunEvent<'_>) {
@@ -226,24 +284,24 @@ impl<'a, 'c> Workshop<'a, 'c> {
     /// Remembers which file the run started from; a resume from another one is refused.
     fn pin_input(&mut self, path: &Path) -> Result<(), RunError> {
         let hash = sha256(path).map_err(|source| RunError::Read { path: path.into(), source })?;
-        match self.journal.recall::<String>("input") {
+        match self.journal.recall::<String>(INPUT) {
             Some(known) if known == hash => Ok(()),
             Some(_) => Err(RunError::Folder {
                 path: path.into(),
                 reason: "has changed since the run began (hint: bring the original back, or start the run anew with --force)".into(),
             }),
-            None => self.journal.note("input", &hash),
+            None => self.journal.note(INPUT, &hash),
         }
     }
 
     /// The original on validation; an error where it predicts no better than chance.
     fn baseline(&mut self, original: &Graph) -> Result<Option<Evaluation>, RunError> {
-        if self.data.is_none() {
+        if !self.has_labels() {
             return Ok(None);
         }
         let evaluation = self.evaluate(original, Split::Validation)?;
         let chance = self.data.as_ref().map_or(0.0, |data| commonest_share(data, Split::Validation));
-        if evaluation.top1.interval().low <= chance {
+        if self.metric_command.is_none() && evaluation.top1.interval().low <= chance {
             let percent = 100.0 * evaluation.accuracy();
             return Err(RunError::AtChance { percent, chance: 100.0 * chance, samples: evaluation.samples() });
         }
@@ -259,15 +317,48 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(evaluate(&mut *cpu_executor(graph)?, data, split, EVALUATION_BATCH, &mut progress)?)
     }
 
-    /// The network trained again with some weights held at zero. Remembered under `stage`.
-    pub(crate) fn retrain(&mut self, stage: &str, graph: &Graph, masks: &Masks) -> Result<Graph, RunError> {
+    /// What the user's own metric says of a network; `None` where there is none. Remembered under `stage`.
+    pub(crate) fn metric(&mut self, stage: &str, graph: &Graph) -> Result<Option<f64>, RunError> {
+        let Some(command) = self.metric_command else { return Ok(None) };
+        let stage = format!("{stage}-metric");
+        if let Some(metric) = self.journal.recall::<f64>(&stage) {
+            return Ok(Some(metric));
+        }
+        self.tell(RunEvent::Stage(&stage));
+        let path = self.journal.folder().join("measured.onnx");
+        onnx::write(graph, &path, WriteOptions { overwrite: true, ..WriteOptions::default() })?;
+        let metric = metric_command(command, &path)?;
+        // What stays behind costs space, nothing else.
+        drop(std::fs::remove_file(&path));
+        self.journal.note(&stage, &metric)?;
+        Ok(Some(metric))
+    }
+
+    /// Holds a network against the original, by the measure that `baseline` has. Remembered under `stage`.
+    pub(crate) fn judge(&mut self, stage: &str, graph: &Graph, baseline: Baseline<'_>, floor: Floor) -> Result<Judged, RunError> {
+        match (baseline, self.metric(stage, graph)?) {
+            (Baseline::Metric(original), Some(score)) => Ok(Judged { score, verdict: floor.judge_metric(original, score)? }),
+            (Baseline::Metric(_), None) => Err(RunError::Recipe("there is no metric command to judge by".into())),
+            (Baseline::Accuracy(original), _) => {
+                let evaluation = self.evaluate(graph, Split::Validation)?;
+                let verdict = floor.judge(original, &evaluation, Split::Validation)?;
+                Ok(Judged { score: 100.0 * evaluation.accuracy(), verdict })
+            }
+        }
+    }
+
+    /// The network trained again with some weights held at zero, where there are labels to train on. Remembered under `stage`.
+    pub(crate) fn retrain(&mut self, stage: &str, graph: Graph, masks: &Masks) -> Result<Graph, RunError> {
+        if !self.has_labels() {
+            return Ok(graph);
+        }
         let settings = self.retrain;
-        self.fit(stage, graph, Some(masks), settings)
+        self.fit(stage, &graph, Some(masks), settings)
     }
 
     fn fit(&mut self, stage: &str, graph: &Graph, masks: Option<&Masks>, settings: TrainSettings) -> Result<Graph, RunError> {
-        if self.journal.recall::<Trained>(stage).is_some() {
-            return self.journal.load_weights(stage, graph);
+        if let Some(trained) = self.journal.recall::<Trained>(stage) {
+            return self.journal.load_weights(stage, &trained.weights, graph);
         }
         (self.context.listener)(RunEvent::Stage(stage));
         let data = self.data.as_ref().ok_or_else(|| RunError::Recipe("nothing can be trained without data (hint: --data)".into()))?;
@@ -289,20 +380,13 @@ impl<'a, 'c> Workshop<'a, 'c> {
             return Err(RunError::Interrupted { path: self.journal.folder().into() });
         }
         let trained = executor.to_graph()?;
-        self.journal.save_weights(stage, &trained)?;
-        self.journal.note(stage, &Trained { epochs: report.epochs })?;
+        let weights = self.journal.save_weights(stage, &trained)?;
+        self.journal.note(stage, &Trained { epochs: report.epochs, weights })?;
         Ok(trained)
     }
 
     /// Verifies, measures and writes the result.
-    fn finish(
-        mut self,
-        recipe: &Recipe,
-        overwrite: bool,
-        original: &Graph,
-        baseline: Option<Evaluation>,
-        work: Work,
-    ) -> Result<Outcome, RunError> {
+    fn finish(mut self, recipe: &Recipe, overwrite: bool, original: &Graph, before: Measured, work: Work) -> Result<Outcome, RunError> {
         self.tell(RunEvent::Stage("verify"));
         let mut result = work.graph;
         let mut edit = Edit::new(&result, "note the maker");
@@ -315,7 +399,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let written = onnx::write(&result, &candidate, WriteOptions { overwrite: true, sparse: !recipe.dense, external: false })?;
         let verification = verify(&result, &candidate, self.data.as_ref(), self.context.onnxruntime, self.context.threads)?;
 
-        let validation = match baseline {
+        let validation = match before.evaluation {
             Some(before) => Some(self.compare(&before, &result, Split::Validation, work.floor)?),
             None => None,
         };
@@ -326,6 +410,15 @@ impl<'a, 'c> Workshop<'a, 'c> {
             }
             false => None,
         };
+        let likeness = match validation {
+            Some(_) => None,
+            None => self.likeness(original, &result)?,
+        };
+        let metric = match (before.metric, self.metric("result", &result)?) {
+            (Some(original), Some(result)) => Some(MetricChange { original, result }),
+            _ => None,
+        };
+        let unlabelled = likeness.is_some().then(|| "not retrained: the data have no labels (hint: --labels FILE)".to_string());
         let size = SizeChange {
             original: match &recipe.model {
                 ModelSource::File { path } => {
@@ -356,12 +449,14 @@ impl<'a, 'c> Workshop<'a, 'c> {
             data: self.data.as_ref().map(Dataset::describe),
             validation,
             test,
+            likeness,
+            metric,
             layers: prune::layer_sparsities(&result),
             rounds: work.rounds,
             size,
             verification,
             output: recipe.output.clone(),
-            notes: written.sparse_refused.into_iter().collect(),
+            notes: written.sparse_refused.into_iter().chain(unlabelled).collect(),
         };
         let text = serde_json::to_string_pretty(&outcome).map_err(|e| RunError::Write { path: "outcome.json".into(), source: e.into() })?;
         crate::journal::write_atomically(&self.journal.folder().join("outcome.json"), text.as_bytes())?;
@@ -384,6 +479,17 @@ impl<'a, 'c> Workshop<'a, 'c> {
             floor: floor.map(|floor| floor.judge(before, &after, split)).transpose()?,
         })
     }
+
+    /// The outputs of both on the test split, or on validation where nothing tests. `None` without data.
+    fn likeness(&mut self, original: &Graph, result: &Graph) -> Result<Option<Likeness>, RunError> {
+        let Some(data) = &self.data else { return Ok(None) };
+        let split = if data.is_empty(Split::Test) { Split::Validation } else { Split::Test };
+        let listener = &mut *self.context.listener;
+        let mut progress = |event: Event<'_>| listener(RunEvent::Training(event));
+        let (mut original, mut result) = (cpu_executor(original)?, cpu_executor(result)?);
+        let outputs = similarity(&mut *original, &mut *result, data, split, EVALUATION_BATCH, &mut progress)?;
+        Ok(Some(Likeness { split, samples: data.len(split), outputs }))
+    }
 }
 
 fn percent(interval: Interval) -> Interval {
@@ -402,7 +508,7 @@ fn sha256(path: &Path) -> std::io::Result<String> {
     loop {
         let piece = reader.fill_buf()?;
         if piece.is_empty() {
-            return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect());
+            return Ok(hexadecimal(&hash.finalize()));
         }
         hash.update(piece);
         let read = piece.len();
@@ -436,16 +542,22 @@ pub fn open_all(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError>
 /// # Errors
 /// When the data cannot be read or do not fit the model.
 pub fn open_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
-    checked(read_data(source, split_of(source), graph)?, graph)
+    checked(read_data(source, source.split(), graph)?, graph)
+}
+
+/// Opens the data for a model that labels mean nothing to: only that it can take the samples is checked.
+///
+/// # Errors
+/// When the data cannot be read or the model cannot take them.
+pub fn open_inputs(source: &DataSource, split: SplitOptions, graph: &Graph) -> Result<Dataset, RunError> {
+    let data = read_data(source, split, graph)?;
+    data.check_input(graph)?;
+    Ok(data)
 }
 
 fn checked(data: Dataset, graph: &Graph) -> Result<Dataset, RunError> {
     data.check_against(graph)?;
     Ok(data)
-}
-
-fn split_of(source: &DataSource) -> SplitOptions {
-    SplitOptions { seed: source.split_seed, ..SplitOptions::default() }
 }
 
 fn read_data(source: &DataSource, split: SplitOptions, graph: &Graph) -> Result<Dataset, RunError> {
@@ -474,7 +586,7 @@ pub fn build_for(
     let graph = zoo::build(architecture, &options)?;
     let (None, Some(source)) = (classes, data) else { return Ok(graph) };
     // Images of many sizes are a set only once a model says which size they get.
-    let classes = read_data(source, split_of(source), &graph)?.classes();
+    let classes = read_data(source, source.split(), &graph)?.classes();
     Ok(zoo::build(architecture, &ZooOptions { classes, ..options })?)
 }
 

@@ -53,6 +53,7 @@ impl Demo {
                     rounds: 8,
                 },
             }],
+            metric_command: None,
             output: folder.join("pruned.onnx"),
             dense: false,
         };

@@ -4,19 +4,23 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use penjing_compress::{accuracy, open_all, open_data};
+use penjing_compress::{DataSource, accuracy, open_all, open_data, open_inputs};
 use penjing_exec::cpu_executor;
-use penjing_exec::data::Split;
-use penjing_exec::train::{evaluate, metric_command};
-use penjing_graph::onnx;
+use penjing_exec::data::{Split, SplitOptions};
+use penjing_exec::train::{evaluate, metric_command, similarity};
+use penjing_graph::Graph;
 use serde_json::json;
 
 use crate::Goal;
-use crate::options::DataOptions;
+use crate::options::{DataOptions, read_model};
 use crate::progress::{Display, warn};
+use crate::similarity::similarity_line;
 use crate::table::print;
 
-/// Measure a model's accuracy with its 95 % interval
+/// Samples at a time.
+const BATCH: usize = 256;
+
+/// Measure a model's accuracy with its 95 % interval, or how near its outputs are to another's
 #[derive(Args)]
 pub(crate) struct Eval {
     /// The ONNX model
@@ -27,8 +31,12 @@ pub(crate) struct Eval {
     /// Seed of the split
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Compare the outputs with this model's instead, which needs no labels: mean cosine similarity, SQNR (signal to quantization
+    /// noise, in dB), largest absolute and relative difference and, for classifiers, how often both say the same class
+    #[arg(long, value_name = "ORIGINAL")]
+    reference: Option<PathBuf>,
     /// Ask this command instead: it is given the model's path and prints one number
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["reference", "data"])]
     metric_command: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -46,6 +54,26 @@ enum SplitName {
     All,
 }
 
+impl SplitName {
+    /// The split to read; with `all`, every sample is a test sample.
+    fn split(self) -> Split {
+        match self {
+            SplitName::Train => Split::Train,
+            SplitName::Validation => Split::Validation,
+            SplitName::Test | SplitName::All => Split::Test,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            SplitName::Train => "train",
+            SplitName::Validation => "validation",
+            SplitName::Test => "test",
+            SplitName::All => "all",
+        }
+    }
+}
+
 impl Eval {
     pub(crate) fn run(self) -> Result<Goal> {
         if let Some(command) = &self.metric_command {
@@ -54,33 +82,60 @@ impl Eval {
             return Ok(Goal::Met);
         }
         let source = self.data.required(self.seed)?;
-        let graph = onnx::read(&self.model)?;
+        let graph = read_model(&self.model)?;
+        match &self.reference {
+            Some(reference) => self.compare(&source, &graph, &read_model(reference)?),
+            None => self.measure(&source, &graph),
+        }
+    }
+
+    fn measure(&self, source: &DataSource, graph: &Graph) -> Result<Goal> {
         let data = match self.split {
-            SplitName::All => open_all(&source, &graph)?,
-            SplitName::Train | SplitName::Validation | SplitName::Test => open_data(&source, &graph)?,
+            SplitName::All => open_all(source, graph)?,
+            SplitName::Train | SplitName::Validation | SplitName::Test => open_data(source, graph)?,
         };
         warn(&data.describe().to_string());
-        let (split, name) = match self.split {
-            SplitName::Train => (Split::Train, "train"),
-            SplitName::Validation => (Split::Validation, "validation"),
-            SplitName::Test => (Split::Test, "test"),
-            SplitName::All => (Split::Test, "all"),
-        };
-        let evaluation = evaluate(&mut *cpu_executor(&graph)?, &data, split, 256, &mut Display::new())?;
+        let evaluation = evaluate(&mut *cpu_executor(graph)?, &data, self.split.split(), BATCH, &mut Display::new())?;
         let measured = accuracy(&evaluation);
         if self.json {
-            let record = json!({ "split": name, "samples": evaluation.samples(), "top1": measured, "top5": evaluation.top5.map(|p| 100.0 * p.value()) });
+            let record = json!({
+                "split": self.split.name(),
+                "samples": evaluation.samples(),
+                "top1": measured,
+                "top5": evaluation.top5.map(|p| 100.0 * p.value()),
+            });
             print(&serde_json::to_string_pretty(&record)?)?;
         } else {
             let top5 = evaluation.top5.map_or(String::new(), |p| format!(", top-5 {:.2} %", 100.0 * p.value()));
             print(&format!(
-                "{name}: {:.2} % of {} right (95 % interval {:.2} to {:.2}){top5}, loss {:.4}",
+                "{}: {:.2} % of {} right (95 % interval {:.2} to {:.2}){top5}, loss {:.4}",
+                self.split.name(),
                 measured.percent,
                 evaluation.samples(),
                 measured.interval.low,
                 measured.interval.high,
                 measured.loss
             ))?;
+        }
+        Ok(Goal::Met)
+    }
+
+    fn compare(&self, source: &DataSource, graph: &Graph, reference: &Graph) -> Result<Goal> {
+        let options = match self.split {
+            SplitName::All => SplitOptions::all_test(),
+            SplitName::Train | SplitName::Validation | SplitName::Test => source.split(),
+        };
+        let data = open_inputs(source, options, graph)?;
+        data.check_input(reference)?;
+        warn(&data.describe().to_string());
+        let (mut original, mut result) = (cpu_executor(reference)?, cpu_executor(graph)?);
+        let outputs = similarity(&mut *original, &mut *result, &data, self.split.split(), BATCH, &mut Display::new())?;
+        let (split, samples) = (self.split.name(), data.len(self.split.split()));
+        if self.json {
+            print(&serde_json::to_string_pretty(&json!({ "split": split, "samples": samples, "outputs": outputs }))?)?;
+        } else {
+            print(&format!("{split}: {samples} samples"))?;
+            outputs.iter().try_for_each(|output| print(&similarity_line(output)))?;
         }
         Ok(Goal::Met)
     }

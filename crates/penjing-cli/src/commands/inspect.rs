@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use penjing_graph::ops::Op;
-use penjing_graph::{Dim, Graph, Node, NodeCost, Role, node_costs, onnx, roles};
+use penjing_graph::{Dim, Graph, Node, NodeCost, Role, node_costs, roles};
 use serde::Serialize;
 
 use crate::Goal;
+use crate::options::read_model;
 use crate::table::{grouped, print, table};
 
 /// Show layers, shapes, parameters, MACs, bytes, sparsity and what can be pruned
@@ -48,7 +49,7 @@ struct Model {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<Goal> {
-        let graph = onnx::read(&self.model)?;
+        let graph = read_model(&self.model)?;
         let roles = roles(&graph);
         let layers: Vec<Layer> = node_costs(&graph).iter().map(|cost| layer(&graph, cost, &roles)).collect();
         let describe = |id| {

@@ -1,13 +1,13 @@
 //! `penjing new`: a fresh network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use penjing_graph::onnx::{self, WriteOptions};
 use penjing_graph::zoo;
 
-use crate::options::{Usage, ZooOptions};
+use crate::options::{Usage, ZooOptions, check_output};
 use crate::table::{grouped, print, table};
 use crate::{Goal, progress};
 
@@ -46,6 +46,7 @@ impl New {
             return Ok(Goal::Met);
         };
         let output = self.output.ok_or_else(|| Usage("where to? (hint: -o FILE)".into()))?;
+        check_output(&output, Path::new(""), None, self.force)?;
         let options = zoo::ZooOptions { classes: self.zoo.classes, input: self.zoo.input, width: self.width, seed: self.seed };
         let mut graph = zoo::build(&name, &options)?;
         if let Some(file) = &self.weights {

@@ -1,20 +1,21 @@
 //! `penjing prune`: removes the least important weights, down to a sparsity or to an accuracy floor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::floor::{Certainty, Floor, Limit};
 use penjing_compress::prune::{LayerSparsity, Mark, Scope, Sparsity, Until};
 use penjing_compress::{
-    BeforeAfter, Context, Journal, Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, Step, Verdict, execute,
+    BeforeAfter, Context, Journal, MetricChange, Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, Step, Verdict, execute,
 };
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
 
 use crate::Goal;
-use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, model_source};
+use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, check_output, model_source};
 use crate::progress::{Display, warn};
+use crate::similarity::similarity_line;
 use crate::table::{grouped, print, table};
 
 /// Remove the smallest weights of a model, retrain, and go on until the accuracy floor would break
@@ -22,7 +23,7 @@ use crate::table::{grouped, print, table};
 pub(crate) struct Prune {
     /// The ONNX model, or the name of an architecture, which is initialised and trained first
     #[arg(required_unless_present = "resume")]
-    model: Option<String>,
+    model: Option<PathBuf>,
     /// Where to write the pruned model
     #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
     output: Option<PathBuf>,
@@ -50,6 +51,10 @@ pub(crate) struct Prune {
     /// One threshold for all weights, or the same sparsity in every layer
     #[arg(long, value_enum, default_value = "global")]
     scope: ScopeName,
+    /// Measure with this command too: it is given a model's path and prints one number, the higher the better. --max-drop and
+    /// --min-accuracy then mean that number, in its unit, instead of the accuracy
+    #[arg(long, value_name = "COMMAND")]
+    metric_command: Option<String>,
     /// Write zeros densely even where that takes more bytes
     #[arg(long)]
     dense: bool,
@@ -103,10 +108,8 @@ impl Prune {
             Some(folder) => Journal::resume(folder)?,
             None => {
                 let recipe = self.recipe()?;
-                if recipe.output.exists() && !self.force {
-                    return Err(penjing_graph::GraphError::Exists { path: recipe.output }.into());
-                }
                 let folder = self.run.clone().unwrap_or_else(|| recipe.output.with_extension("run"));
+                check_output(&recipe.output, self.model.as_deref().unwrap_or(Path::new("")), Some(&folder), self.force)?;
                 if self.force {
                     Journal::discard(&folder)?;
                 }
@@ -140,7 +143,11 @@ impl Prune {
                     FloorName::Strict => Certainty::Strict,
                 };
                 let floor = Floor { limit, certainty };
-                floor.check().map_err(|e| Usage(e.to_string()))?;
+                let sound = match self.metric_command {
+                    Some(_) => floor.judge_metric(0.0, 0.0).map(|_| ()),
+                    None => floor.check(),
+                };
+                sound.map_err(|e| Usage(e.to_string()))?;
                 let until = match self.until {
                     UntilName::Floor => Until::Floor,
                     UntilName::Improved => Until::Improved,
@@ -150,7 +157,12 @@ impl Prune {
             (None, None) => return Err(Usage("how far? (hint: --sparsity 0.9, --max-drop 0.5 or --min-accuracy 98.5)".into()).into()),
         };
         let data = self.data.source(self.seed)?;
-        if data.is_none() && matches!(goal, PruneGoal::Floor { .. }) {
+        let named = [Some(model), Some(output), self.data.data.as_ref(), self.data.labels.as_ref()];
+        if let Some(path) = named.into_iter().flatten().find(|path| path.to_str().is_none()) {
+            let name = path.display();
+            return Err(Usage(format!("`{name}` is not UTF-8, so that no recipe can name it (hint: rename the file)")).into());
+        }
+        if data.is_none() && self.metric_command.is_none() && matches!(goal, PruneGoal::Floor { .. }) {
             return Err(Usage("an accuracy floor needs data to measure on (hint: --data PATH, or --sparsity without it)".into()).into());
         }
         let settings = self.train.settings(self.seed)?;
@@ -164,6 +176,7 @@ impl Prune {
             train: data.as_ref().map(|_| settings),
             retrain: data.as_ref().map(|_| settings),
             data,
+            metric_command: self.metric_command.clone(),
             output: output.clone(),
             dense: self.dense,
             steps: vec![Step::Prune { scope, goal }],
@@ -180,15 +193,20 @@ pub(crate) fn run_recipe(
     onnxruntime: Option<OnnxRuntime>,
     threads: usize,
 ) -> Result<Outcome> {
-    match (&recipe.data, &recipe.retrain) {
-        (Some(_), Some(settings)) => warn(&format!("training: {settings}")),
-        _ => warn("without data: nothing is retrained or measured (hint: --data PATH)"),
+    if recipe.data.is_none() {
+        warn("without data: nothing is retrained, and no accuracy is measured (hint: --data PATH)");
     }
     let mut display = Display::new();
     let mut listener = |event: RunEvent<'_>| match event {
         RunEvent::Stage(stage) => display.line(&format!("── {stage}")),
         RunEvent::Training(event) => display.event(event),
-        RunEvent::Data(data) => display.line(&data.to_string()),
+        RunEvent::Data(data) => {
+            display.line(&data.to_string());
+            display.line(&match (data.classes, &recipe.retrain) {
+                (Some(_), Some(settings)) => format!("training: {settings}"),
+                _ => "without labels: nothing is retrained, and outputs are compared with the original's (hint: --labels FILE)".into(),
+            });
+        }
         RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
         RunEvent::Round(round) => display.line(&round_line(round)),
     };
@@ -206,8 +224,14 @@ fn mark_name(mark: Mark) -> &'static str {
 
 fn round_line(round: &Round) -> String {
     let accuracy = round.accuracy.map_or(String::new(), |a| format!(", validation {a:.2} %"));
+    let metric = round.metric.map_or(String::new(), |m| format!(", metric {m}"));
     let mark = round.mark.map_or(String::new(), |m| format!(": {}", mark_name(m)));
-    format!("round {}: {} weights left, sparsity {:.2} %{accuracy}{mark}", round.round, grouped(round.left as u64), 100.0 * round.sparsity)
+    format!(
+        "round {}: {} weights left, sparsity {:.2} %{accuracy}{metric}{mark}",
+        round.round,
+        grouped(round.left as u64),
+        100.0 * round.sparsity
+    )
 }
 
 /// What a run found, for people.
@@ -225,6 +249,13 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     lines.push(format!("Pruned {pruned} of {total} weights ({:.1} %)", 100.0 * pruned as f64 / total.max(1) as f64));
     for (name, split) in [("validation", &outcome.validation), ("test", &outcome.test)] {
         lines.extend(split.as_ref().map(|split| accuracy_line(name, split)));
+    }
+    if let Some(likeness) = &outcome.likeness {
+        lines.push(format!("Outputs beside the original's, for {} samples:", grouped(likeness.samples as u64)));
+        lines.extend(likeness.outputs.iter().map(similarity_line));
+    }
+    if let Some(MetricChange { original, result }) = outcome.metric {
+        lines.push(format!("metric: {original} before, {result} after, change {:+}", result - original));
     }
     lines.push(size_line(outcome));
     lines.push("Zeros alone make nothing faster: a runtime multiplies by them all the same.".into());

@@ -8,11 +8,11 @@ use penjing_compress::{ModelSource, accuracy, build_for, open_data};
 use penjing_exec::cpu_executor;
 use penjing_exec::data::{Preprocess, Split};
 use penjing_exec::train::{Checkpoint, Ended, StopFlag, Trainer, evaluate};
+use penjing_graph::Edit;
 use penjing_graph::onnx::{self, WriteOptions};
-use penjing_graph::{Edit, GraphError};
 
 use crate::Goal;
-use crate::options::{DataOptions, TrainOptions, ZooOptions, model_source};
+use crate::options::{DataOptions, TrainOptions, ZooOptions, check_output, model_source};
 use crate::progress::{Display, warn};
 use crate::table::print;
 
@@ -20,7 +20,7 @@ use crate::table::print;
 #[derive(Args)]
 pub(crate) struct Train {
     /// The ONNX model, or the name of an architecture
-    model: String,
+    model: PathBuf,
     /// Where to write the trained model
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -45,8 +45,11 @@ impl Train {
     pub(crate) fn run(self, stop: StopFlag) -> Result<Goal> {
         let source = self.data.required(self.seed)?;
         let settings = self.train.settings(self.seed)?;
-        if self.output.exists() && !self.force {
-            return Err(GraphError::Exists { path: self.output }.into());
+        let checkpoint = self.output.with_extension("checkpoint");
+        check_output(&self.output, &self.model, Some(&checkpoint), self.force)?;
+        if checkpoint.exists() && !self.resume && !self.force {
+            let name = checkpoint.display();
+            anyhow::bail!("`{name}` is left of an interrupted training (hint: --resume goes on with it, --force starts afresh)");
         }
         let graph = match model_source(&self.model, &self.zoo, self.seed)? {
             ModelSource::File { path } => onnx::read(path)?,
@@ -55,7 +58,6 @@ impl Train {
         let data = open_data(&source, &graph)?;
         warn(&format!("{}\ntraining: {settings}", data.describe()));
 
-        let checkpoint = self.output.with_extension("checkpoint");
         let resume = if self.resume { Some(Checkpoint::read(&checkpoint)?) } else { None };
         let trainer = Trainer { settings, validate: true, save: Some(checkpoint.clone()), resume, stop };
         let mut executor = cpu_executor(&graph)?;

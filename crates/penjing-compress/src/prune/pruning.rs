@@ -1,7 +1,6 @@
 //! The method: prune, retrain, measure, go on.
 
 use penjing_exec::data::Split;
-use penjing_exec::train::Evaluation;
 use penjing_graph::Graph;
 use penjing_graph::onnx::{self, WriteOptions};
 
@@ -9,7 +8,7 @@ use super::{FloorSearch, Mark, Masks, Pruner, Scope, Sparsity, Until, apply_mask
 use crate::floor::{Floor, Limit};
 use crate::outcome::Round;
 use crate::recipe::PruneGoal;
-use crate::run::{RunError, RunEvent, Work, Workshop};
+use crate::run::{Baseline, Judged, RunError, RunEvent, Work, Workshop};
 
 /// One pruning step of a recipe.
 pub(crate) struct Pruning<'a> {
@@ -17,8 +16,8 @@ pub(crate) struct Pruning<'a> {
     pub(crate) goal: &'a PruneGoal,
     /// The network that the floor is measured against.
     pub(crate) original: &'a Graph,
-    /// That network on validation; `None` without data.
-    pub(crate) baseline: Option<&'a Evaluation>,
+    /// Its measure; `None` without labelled data and without a metric command.
+    pub(crate) baseline: Option<Baseline<'a>>,
 }
 
 impl Pruning<'_> {
@@ -33,17 +32,17 @@ impl Pruning<'_> {
     fn to_sparsity(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work, fraction: Sparsity, steps: usize) -> Result<(), RunError> {
         let start = overall_sparsity(&work.graph);
         // Without retraining, several steps remove what one would.
-        let steps = if workshop.has_data() { steps } else { 1 };
+        let steps = if workshop.has_labels() { steps } else { 1 };
         for (i, sparsity) in cubic(start.min(fraction), fraction, steps).into_iter().enumerate() {
             let round = work.rounds.len() + 1;
             let (graph, masks) = self.cut(&work.graph, sparsity)?;
-            work.graph = graph;
-            let mut accuracy = None;
-            if workshop.has_data() {
-                work.graph = workshop.retrain(&format!("step-{}", i + 1), &work.graph, &masks)?;
-                accuracy = Some(100.0 * workshop.evaluate(&work.graph, Split::Validation)?.accuracy());
-            }
-            let round = Round { round, sparsity: sparsity.value(), left: weights_left(&work.graph), accuracy, mark: None };
+            work.graph = workshop.retrain(&format!("step-{}", i + 1), graph, &masks)?;
+            let accuracy = match workshop.has_labels() {
+                true => Some(100.0 * workshop.evaluate(&work.graph, Split::Validation)?.accuracy()),
+                false => None,
+            };
+            let left = weights_left(&work.graph);
+            let round = Round { round, sparsity: sparsity.value(), left, accuracy, metric: None, mark: None };
             workshop.tell(RunEvent::Round(&round));
             work.rounds.push(round);
         }
@@ -60,36 +59,43 @@ impl Pruning<'_> {
         rounds: usize,
     ) -> Result<(), RunError> {
         let Some(baseline) = self.baseline else {
-            return Err(RunError::Recipe("an accuracy floor needs data to measure on (hint: --data, or --sparsity without it)".into()));
+            let reason = "an accuracy floor needs labelled data to measure on (hint: --labels FILE, a --metric-command, or --sparsity)";
+            return Err(RunError::Recipe(reason.into()));
         };
-        work.floor = Some(floor);
+        if let Baseline::Accuracy(_) = baseline {
+            floor.check()?;
+            work.floor = Some(floor);
+        }
         let mut search = FloorSearch::new(overall_sparsity(self.original), rounds);
         // What the original has to spare above the floor: each result's share of it says how boldly to go on.
-        let room = floor.judge(baseline, baseline, Split::Validation)?.spare();
+        let room = baseline.spare(floor)?;
         let mut spare = 1.0;
         let mut held: Option<Graph> = None;
-        let mut most_accurate: Option<(f64, Graph)> = None;
+        let mut highest: Option<f64> = None;
         while let Some(sparsity) = search.next(spare) {
             let number = work.rounds.len() + 1;
             let (graph, masks) = self.cut(held.as_ref().unwrap_or(&work.graph), sparsity)?;
-            let graph = workshop.retrain(&format!("round-{number}"), &graph, &masks)?;
-            let evaluation = workshop.evaluate(&graph, Split::Validation)?;
-            let verdict = floor.judge(baseline, &evaluation, Split::Validation)?;
-            let accuracy = 100.0 * evaluation.accuracy();
+            let stage = format!("round-{number}");
+            let graph = workshop.retrain(&stage, graph, &masks)?;
+            let Judged { score, verdict } = workshop.judge(&stage, &graph, baseline, floor)?;
             let mark = match verdict.holds {
                 false => Mark::Broke,
-                true if evaluation.accuracy() > baseline.accuracy() => Mark::Improved,
+                true if score > baseline.score() => Mark::Improved,
                 true => Mark::Held,
             };
-            let round =
-                Round { round: number, sparsity: sparsity.value(), left: weights_left(&graph), accuracy: Some(accuracy), mark: Some(mark) };
+            let (accuracy, metric) = match baseline {
+                Baseline::Accuracy(_) => (Some(score), None),
+                Baseline::Metric(_) => (None, Some(score)),
+            };
+            let left = weights_left(&graph);
+            let round = Round { round: number, sparsity: sparsity.value(), left, accuracy, metric, mark: Some(mark) };
             workshop.tell(RunEvent::Round(&round));
             work.rounds.push(round);
             search.note(sparsity, mark);
-            if most_accurate.as_ref().is_none_or(|(best, _)| accuracy > *best) {
+            if highest.is_none_or(|best| score > best) {
                 let path = workshop.journal.folder().join("most-accurate.onnx");
                 onnx::write(&graph, path, WriteOptions { overwrite: true, sparse: true, external: false })?;
-                most_accurate = Some((accuracy, graph.clone()));
+                highest = Some(score);
             }
             if mark != Mark::Broke {
                 spare = if room > 0.0 { verdict.spare() / room } else { 0.0 };
@@ -102,14 +108,22 @@ impl Pruning<'_> {
         let improved = work.rounds.iter().any(|r| r.mark == Some(Mark::Improved));
         work.missed = match &held {
             None => Some(match floor.limit {
-                Limit::MaxDrop(points) => {
+                Limit::MaxDrop(drop) => {
                     format!(
-                        "no sparsity that was tried lost at most {points} points (hint: more --epochs for retraining, or a larger --max-drop)"
+                        "no sparsity that was tried lost at most {drop}{} (hint: more --epochs for retraining, or a larger --max-drop)",
+                        match baseline {
+                            Baseline::Accuracy(_) => " points",
+                            Baseline::Metric(_) => "",
+                        }
                     )
                 }
-                Limit::MinAccuracy(percent) => {
+                Limit::MinAccuracy(least) => {
                     format!(
-                        "no sparsity that was tried reached {percent} % (hint: more --epochs for retraining, or a lower --min-accuracy)"
+                        "no sparsity that was tried reached {least}{} (hint: more --epochs for retraining, or a lower --min-accuracy)",
+                        match baseline {
+                            Baseline::Accuracy(_) => " %",
+                            Baseline::Metric(_) => "",
+                        }
                     )
                 }
             }),

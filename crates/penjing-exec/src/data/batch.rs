@@ -68,6 +68,12 @@ impl Pass {
         };
         Pass { indices, seed, epoch, augment }
     }
+
+    /// The same pass without its first samples.
+    pub(super) fn after(mut self, samples: usize) -> Pass {
+        self.indices.drain(..samples.min(self.indices.len()));
+        self
+    }
 }
 
 impl Batches {

@@ -139,8 +139,14 @@ impl Dataset {
     /// One pass over a split, prepared on another thread: the same order and the same bits at any number of threads.
     /// `augment`: apply [`DataOptions::augment`].
     pub fn batches(&self, split: Split, batch: usize, order: Order, augment: bool) -> Batches {
+        self.batches_after(0, split, batch, order, augment)
+    }
+
+    /// The same pass from batch number `done` on, from 0: those before it are not prepared.
+    pub fn batches_after(&self, done: usize, split: Split, batch: usize, order: Order, augment: bool) -> Batches {
         let augment = augment && !self.inner.augment.is_none();
-        Batches::start(Arc::clone(&self.inner), Pass::new(self.inner.part(split), order, augment), batch)
+        let pass = Pass::new(self.inner.part(split), order, augment).after(done.saturating_mul(batch.max(1)));
+        Batches::start(Arc::clone(&self.inner), pass, batch)
     }
 
     /// Whether a model can take these samples and tell these classes apart, before anything runs.
@@ -152,7 +158,11 @@ impl Dataset {
         self.check_output(graph)
     }
 
-    fn check_input(&self, graph: &Graph) -> Result<(), ExecError> {
+    /// Whether a model can take these samples, whatever it makes of them.
+    ///
+    /// # Errors
+    /// Names what does not fit and the way out.
+    pub fn check_input(&self, graph: &Graph) -> Result<(), ExecError> {
         let inputs: Vec<_> = graph.inputs().map(|id| graph.value(id)).collect();
         let [input] = inputs[..] else {
             let names = inputs.iter().map(|v| format!("`{}`", v.name)).collect::<Vec<_>>().join(", ");

@@ -1,7 +1,8 @@
 //! A training that was put down: one safetensors file from which it goes on to the same bits.
 //!
 //! Tensors are named `weight/…` (running statistics included), `optimizer/…` and, with early stopping, `best/…`. The header's one
-//! metadata entry is JSON: version, settings, position. Draws need no saving: order and augmentation follow from seed, epoch and sample.
+//! metadata entry is JSON: version, digest, settings, position. Draws need no saving: order and augmentation follow from seed, epoch and
+//! sample.
 //! Masks are not in it: whoever set them sets them again before the training goes on.
 
 use std::borrow::Cow;
@@ -14,12 +15,13 @@ use bytes::Bytes;
 use penjing_graph::{DataType, Tensor, ValueId};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::TrainSettings;
 use super::trainer::EpochSummary;
 use crate::{ExecError, Executor};
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const KEY: &str = "penjing.checkpoint";
 
 /// Where a training stands.
@@ -58,6 +60,8 @@ pub struct Checkpoint {
 #[serde(rename_all = "kebab-case")]
 struct Header {
     version: u64,
+    /// SHA-256 of all that the checkpoint says, see [`Checkpoint::digest`].
+    sha256: String,
     settings: TrainSettings,
     samples: u64,
     position: Position,
@@ -110,28 +114,49 @@ impl Checkpoint {
     /// Reads a checkpoint.
     ///
     /// # Errors
-    /// When it cannot be read, is cut off, is no checkpoint, or is one of another version.
+    /// When it cannot be read, is cut off or damaged, is no checkpoint, or is one of another version.
     pub fn read(path: &Path) -> Result<Checkpoint, ExecError> {
         let bytes = Bytes::from(fs::read(path).map_err(|source| ExecError::Read { path: path.into(), source })?);
         Checkpoint::from_bytes(&bytes).map_err(|reason| ExecError::Checkpoint { path: path.into(), reason })
     }
 
     fn to_bytes(&self) -> io::Result<Vec<u8>> {
-        let header = Header {
+        let header = self.header(self.digest()?);
+        // One entry only: the order of several would be that of a hash map.
+        let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&header)?)]);
+        safetensors::serialize(self.tensors(), Some(metadata)).map_err(io::Error::other)
+    }
+
+    fn header(&self, sha256: String) -> Header {
+        Header {
             version: VERSION,
+            sha256,
             settings: self.settings,
             samples: self.samples,
             position: self.position.clone(),
             optimizer_steps: self.optimizer_steps,
             keeps_best: self.best.is_some(),
-        };
+        }
+    }
+
+    /// Every tensor by its name in the file.
+    fn tensors(&self) -> impl Iterator<Item = (String, Stored<'_>)> {
         let groups = [("weight", Some(&self.weights)), ("best", self.best.as_ref()), ("optimizer", Some(&self.optimizer))];
-        let tensors = groups.into_iter().flat_map(|(group, tensors)| {
+        groups.into_iter().flat_map(|(group, tensors)| {
             tensors.into_iter().flatten().filter_map(move |(name, tensor)| Some((format!("{group}/{name}"), Stored::new(tensor)?)))
-        });
-        // One entry only: the order of several would be that of a hash map.
-        let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&header)?)]);
-        safetensors::serialize(tensors, Some(metadata)).map_err(io::Error::other)
+        })
+    }
+
+    /// SHA-256, in hexadecimal, of the header with an empty digest and of each tensor: name, type, shape, elements. The file's own
+    /// checks find what is cut off; only this finds a bit that flipped.
+    fn digest(&self) -> io::Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_string(&self.header(String::new()))?);
+        for (name, stored) in self.tensors() {
+            hash.update(format!("\n{name} {:?} {:?}\n", stored.dtype, stored.tensor.dims()));
+            hash.update(stored.bytes);
+        }
+        Ok(hash.finalize().iter().map(|octet| format!("{octet:02x}")).collect())
     }
 
     fn from_bytes(bytes: &Bytes) -> Result<Checkpoint, String> {
@@ -156,7 +181,7 @@ impl Checkpoint {
             groups.entry(group.into()).or_default().insert(name.into(), tensor);
         }
         let mut group = |name| groups.remove(name).unwrap_or_default();
-        Ok(Checkpoint {
+        let checkpoint = Checkpoint {
             settings: header.settings,
             samples: header.samples,
             position: header.position,
@@ -164,7 +189,11 @@ impl Checkpoint {
             best: header.keeps_best.then(|| group("best")),
             optimizer_steps: header.optimizer_steps,
             optimizer: group("optimizer"),
-        })
+        };
+        if checkpoint.digest().map_err(|e| broken(&e))? != header.sha256 {
+            return Err(broken(&"what it holds is not what was written"));
+        }
+        Ok(checkpoint)
     }
 }
 
@@ -297,6 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn no_flipped_bit_passes() -> Result<(), Box<dyn std::error::Error>> {
+        let whole = sample()?;
+        let bytes = whole.to_bytes()?;
+        for bit in 0..8 * bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // What does not change the meaning, such as a space between two entries, may pass.
+            if let Ok(read) = Checkpoint::from_bytes(&Bytes::from(flipped)) {
+                assert_eq!(read, whole, "bit {bit}");
+            }
+        }
+        let elements = bytes.len() - 4;
+        let flipped = [&bytes[..elements], &[!bytes[elements]], &bytes[elements + 1..]].concat();
+        let reason = Checkpoint::from_bytes(&Bytes::from(flipped)).expect_err("other elements");
+        assert_eq!(reason, "is damaged or cut off: what it holds is not what was written (hint: start the training afresh)");
+        Ok(())
+    }
+
+    #[test]
     fn other_files_and_versions_are_refused() -> Result<(), Box<dyn std::error::Error>> {
         let with = |key: &str, json: &str| {
             let metadata = HashMap::from([(key.to_string(), json.to_string())]);
@@ -304,10 +352,10 @@ mod tests {
             safetensors::serialize(none, Some(metadata)).map(|bytes| Checkpoint::from_bytes(&Bytes::from(bytes)))
         };
         let reason = with(KEY, "{\"version\":99}")?.expect_err("version 99");
-        assert_eq!(reason, "has version 99, but this program reads version 1 (hint: start the training afresh)");
+        assert_eq!(reason, "has version 99, but this program reads version 2 (hint: start the training afresh)");
         let reason = with("format", "pt")?.expect_err("plain weights");
         assert!(reason.starts_with("is a safetensors file, but no checkpoint"), "{reason}");
-        assert!(with(KEY, "{}")?.is_err() && with(KEY, "[")?.is_err() && with(KEY, "{\"version\":1}")?.is_err());
+        assert!(with(KEY, "{}")?.is_err() && with(KEY, "[")?.is_err() && with(KEY, "{\"version\":2}")?.is_err());
         Ok(())
     }
 

@@ -95,7 +95,7 @@ pub fn evaluate(
 
 fn unlabelled() -> ExecError {
     ExecError::Option(
-        "the data have no labels, so that no accuracy can be measured (hint: compare the outputs with the original's, or --labels FILE)"
+        "the data have no labels, so that no accuracy can be measured (hint: --labels FILE, or --reference ORIGINAL to compare outputs)"
             .into(),
     )
 }
@@ -193,8 +193,8 @@ fn classes(output: &Tensor, samples: usize) -> Result<usize, String> {
     match output.dims() {
         [n, c, rest @ ..] if *n == samples && *c > 1 && rest.iter().all(|d| *d == 1) => Ok(*c),
         dims => Err(format!(
-            "has the shape {dims:?} for {samples} samples, not one number a class (hint: compare it with the original's, or give a \
-             --metric-command)"
+            "has the shape {dims:?} for {samples} samples, not one number a class (hint: --reference ORIGINAL to compare outputs, or your \
+             own --metric-command)"
         )),
     }
 }

@@ -16,8 +16,12 @@ pub struct Similarity {
     pub output: String,
     /// Mean over the samples of a·b / (|a|·|b|), −1 to 1; 1 where both are zero.
     pub cosine: f64,
-    /// Signal to quantization noise in dB: 10·log₁₀(Σa² / Σ(a − b)²), a the original's. Infinite where nothing differs.
+    /// Signal to quantization noise in dB: 10·log₁₀(Σa² / Σ(a − b)²), a the original's. Infinite (in JSON: null) where nothing differs.
     pub sqnr: f64,
+    /// Largest |a − b|.
+    pub largest_difference: f64,
+    /// Largest |a − b| divided by the largest |a|; 0 where nothing differs.
+    pub relative_difference: f64,
     /// Samples whose highest element is at the same place; `None` unless the output is [N, C] with C > 1.
     pub agreement: Option<Proportion>,
 }
@@ -70,6 +74,8 @@ struct Comparison {
     cosines: f64,
     signal: f64,
     noise: f64,
+    largest: f64,
+    largest_difference: f64,
     agreed: u64,
     classes: bool,
 }
@@ -91,6 +97,9 @@ impl Comparison {
             self.cosines += if aa == 0.0 && bb == 0.0 { 1.0 } else { ab / (aa * bb).sqrt().max(f64::MIN_POSITIVE) };
             self.signal += aa;
             self.noise += sum(&|a, b| (a - b) * (a - b));
+            let (a64, b64) = (a.iter().map(|x| f64::from(*x)), b.iter().map(|x| f64::from(*x)));
+            self.largest = a64.clone().map(f64::abs).fold(self.largest, larger);
+            self.largest_difference = a64.zip(b64).map(|(a, b)| (a - b).abs()).fold(self.largest_difference, larger);
             self.agreed += u64::from(highest(a) == highest(b));
         }
         Ok(())
@@ -101,9 +110,16 @@ impl Comparison {
             output,
             cosine: self.cosines / self.rows as f64,
             sqnr: if self.noise == 0.0 { f64::INFINITY } else { 10.0 * (self.signal / self.noise).log10() },
+            largest_difference: self.largest_difference,
+            relative_difference: if self.largest_difference == 0.0 { 0.0 } else { self.largest_difference / self.largest },
             agreement: self.classes.then_some(Proportion { successes: self.agreed, trials: self.rows }),
         })
     }
+}
+
+/// The larger of two, NaN counting as larger than any number: an output that is NaN is not near to anything.
+fn larger(x: f64, y: f64) -> f64 {
+    if y > x || y.is_nan() { y } else { x }
 }
 
 /// Place of the highest element, the first of several.
@@ -129,6 +145,8 @@ mod tests {
         // cos: 24/25 and 0; Σa² = 25 + 4, Σ(a−b)² = 1 + 1 + 4 + 1; the highest is at another place in both
         let s = compare(&[2, 2], vec![3.0, 4.0, 2.0, 0.0], vec![4.0, 3.0, 0.0, 1.0], 2)?;
         assert!((s.cosine - 0.48).abs() < 1e-12 && (s.sqnr - 10.0 * (29f64 / 7.0).log10()).abs() < 1e-12, "{s:?}");
+        // The largest |a − b| is 2, of a largest |a| of 4.
+        assert_eq!((s.largest_difference, s.relative_difference), (2.0, 0.5));
         assert_eq!(s.agreement, Some(Proportion { successes: 0, trials: 2 }));
         Ok(())
     }
@@ -136,9 +154,18 @@ mod tests {
     #[test]
     fn equal_and_zero_outputs() -> Result<(), String> {
         let same = compare(&[1, 2], vec![0.0, 0.0], vec![0.0, 0.0], 1)?;
-        assert_eq!((same.cosine, same.sqnr, same.agreement), (1.0, f64::INFINITY, Some(Proportion { successes: 1, trials: 1 })));
-        assert_eq!(compare(&[1, 2], vec![0.0, 0.0], vec![1.0, 0.0], 1)?.cosine, 0.0);
+        assert_eq!((same.cosine, same.sqnr, same.relative_difference), (1.0, f64::INFINITY, 0.0));
+        assert_eq!(same.agreement, Some(Proportion { successes: 1, trials: 1 }));
+        let other = compare(&[1, 2], vec![0.0, 0.0], vec![1.0, 0.0], 1)?;
+        assert_eq!((other.cosine, other.largest_difference, other.relative_difference), (0.0, 1.0, f64::INFINITY));
         assert_eq!(compare(&[2, 1, 2], vec![1.0; 4], vec![1.0; 4], 2)?.agreement, None);
+        Ok(())
+    }
+
+    #[test]
+    fn nan_is_near_to_nothing() -> Result<(), String> {
+        let s = compare(&[1, 2], vec![1.0, 2.0], vec![f32::NAN, 2.0], 1)?;
+        assert!(s.cosine.is_nan() && s.sqnr.is_nan() && s.largest_difference.is_nan() && s.relative_difference.is_nan(), "{s:?}");
         Ok(())
     }
 

@@ -189,9 +189,9 @@ impl<'a> Run<'a> {
         let (epoch, done) = (self.position.epoch, self.position.step);
         self.progress.event(Event::EpochStarted { epoch: epoch + 1, epochs: settings.epochs, steps, done });
         let order = Order::Shuffled { seed: settings.seed, epoch };
-        let batches = self.data.batches(Split::Train, settings.batch, order, true);
+        let batches = self.data.batches_after(done as usize, Split::Train, settings.batch, order, true);
         let (started, already) = (Instant::now(), self.position.samples);
-        for batch in batches.take(steps as usize).skip(done as usize) {
+        for batch in batches.take(steps.saturating_sub(done) as usize) {
             if self.trainer.stop.requested() {
                 return Ok(false);
             }

@@ -1,0 +1,139 @@
+//! Models that are no classifiers, and data without labels.
+
+use std::path::Path;
+
+use penjing_graph::ops::{Activation, Gemm};
+use penjing_graph::{DataType, Dim, Graph, GraphBuilder, Tensor, onnx};
+use serde_json::Value;
+
+use super::run;
+
+/// y = tanh(x · w), [N, 4] → [N, 3], with w of 0.1, 0.2, … times `scale`.
+fn regression(scale: f32) -> Graph {
+    let mut b = GraphBuilder::new("regression");
+    let x = b.input("x", DataType::Float, [Dim::symbol("N"), 4.into()]);
+    let w = b.tensor("w", Tensor::new([4, 3], (1..=12).map(|i| scale * i as f32 / 10.0).collect::<Vec<_>>()));
+    let product = b.node("product", Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false }, &[x, w]);
+    let y = b.node("y", Activation::Tanh, &[product]);
+    b.output(y).finish().expect("a model")
+}
+
+/// Twenty rows of four numbers without a class, `a.onnx`, and `b.onnx` whose weights are twice as large.
+fn prepare(folder: &Path) {
+    let rows = (0..20).map(|i| format!("{},{},0.5,-1\n", i as f32 / 10.0, 1.0 - i as f32 / 20.0)).collect::<String>();
+    std::fs::write(folder.join("x.csv"), rows).expect("written");
+    for (name, scale) in [("a.onnx", 1.0), ("b.onnx", 2.0)] {
+        onnx::write(&regression(scale), folder.join(name), onnx::WriteOptions::default()).expect("written");
+    }
+}
+
+#[test]
+fn outputs_are_compared_with_a_references() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let compare = |model, rest: &[&str]| {
+        let (out, err, code) = run(&[&["eval", model, "--data", "x.csv", "--reference", "a.onnx"], rest].concat(), folder.path());
+        assert_eq!(code, Some(0), "{out}{err}");
+        out
+    };
+    assert_eq!(compare("a.onnx", &["--split", "all"]), "all: 20 samples\noutput `y`: nothing differs\n");
+    let text = compare("b.onnx", &[]);
+    assert!(text.starts_with("test: 2 samples\noutput `y`: mean cosine 0."), "{text}");
+    assert!(text.contains("SQNR ") && text.contains("of the largest element"), "{text}");
+    let record: Value = serde_json::from_str(&compare("b.onnx", &["--split", "all", "--json"])).expect("JSON");
+    let output = &record["outputs"][0];
+    assert_eq!((&record["samples"], &output["output"]), (&20.into(), &"y".into()));
+    assert!(output["cosine"].as_f64().is_some_and(|c| c > 0.9), "{output}");
+    // tanh grows less than its argument, so that no element is off by as much as it is large.
+    assert!(output["sqnr"].as_f64().is_some_and(|s| s > 0.0), "{output}");
+    assert!(output["relative-difference"].as_f64().is_some_and(|d| 0.1 < d && d < 1.0), "{output}");
+}
+
+#[test]
+fn without_labels_no_accuracy_is_measured() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let (_, err, code) = run(&["eval", "a.onnx", "--data", "x.csv"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("no labels") && err.contains("--reference"), "{err}");
+}
+
+#[test]
+fn pruning_without_labels_compares_outputs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let (out, err, code) = run(&["prune", "a.onnx", "--data", "x.csv", "--sparsity", "0.5", "-o", "p.onnx"], folder.path());
+    // Twelve weights are too few to store by position.
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(out.contains("Pruned 6 of 12 weights (50.0 %)") && out.contains("output `y`: mean cosine 0."), "{out}");
+    assert!(out.contains("not retrained: the data have no labels (hint: --labels FILE)"), "{out}");
+    let record = std::fs::read(folder.path().join("p.run/outcome.json")).expect("the record");
+    let record: Value = serde_json::from_slice(&record).expect("JSON");
+    let likeness = &record["likeness"];
+    assert_eq!((&likeness["split"], &likeness["samples"], &record["test"]), (&"test".into(), &2.into(), &Value::Null));
+    // What is said in the record is what `eval` says of the file.
+    let (out, ..) = run(&["eval", "p.onnx", "--data", "x.csv", "--reference", "a.onnx", "--json"], folder.path());
+    let again: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(again["outputs"], likeness["outputs"]);
+}
+
+#[test]
+fn a_floor_needs_labels() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let (_, err, code) = run(&["prune", "a.onnx", "--data", "x.csv", "--max-drop", "1", "-o", "p.onnx"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("labelled data") && err.contains("--labels"), "{err}");
+    assert!(!folder.path().join("p.onnx").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_users_own_metric_is_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let (out, err, code) = run(&["eval", "a.onnx", "--metric-command", "size() { wc -c < \"$1\"; }; size"], folder.path());
+    let bytes = std::fs::metadata(folder.path().join("a.onnx")).expect("the model").len();
+    assert_eq!((out.as_str(), code), (format!("metric: {bytes}\n").as_str(), Some(0)), "{err}");
+    let (_, err, code) = run(&["eval", "a.onnx", "--metric-command", "echo broken >&2; false"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("it says `broken`"), "{err}");
+}
+
+/// Each zero costs one: a drop of at most 4 leaves 8 of 12 weights.
+#[cfg(unix)]
+#[test]
+fn a_floor_may_be_the_users_own_metric() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let count = "grep -o '\"zeros\": [0-9]*' | head -n 1 | tr -dc 0-9 | sed 's/^/-/'";
+    let metric = format!("zeros() {{ '{}' inspect --json \"$1\" | {count}; }}; zeros", env!("CARGO_BIN_EXE_penjing"));
+    let prune = ["prune", "a.onnx", "--max-drop", "4", "--metric-command", &metric, "--rounds", "20", "-o", "p.onnx"];
+    let (out, err, code) = run(&prune, folder.path());
+    // So small a file does not get smaller.
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(err.contains(", metric -") && err.contains(": broke") && err.contains(": held"), "{err}");
+    assert!(out.contains("Pruned 4 of 12 weights") && out.contains("metric: -0 before, -4 after, change -4"), "{out}");
+    let record = std::fs::read(folder.path().join("p.run/outcome.json")).expect("the record");
+    let record: Value = serde_json::from_slice(&record).expect("JSON");
+    for round in record["rounds"].as_array().expect("rounds") {
+        let held = round["metric"].as_f64().is_some_and(|metric| metric >= -4.0);
+        assert_eq!(round["mark"] == "broke", !held, "{round}");
+    }
+    assert!(!folder.path().join("p.run/measured.onnx").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_metric_that_fails_names_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    let (_, err, code) = run(&["prune", "a.onnx", "--sparsity", "0.5", "--metric-command", "false", "-o", "p.onnx"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("metric command `false "), "{err}");
+    let strict = ["prune", "a.onnx", "--max-drop", "1", "--floor", "strict", "--metric-command", "echo 1; true", "-o", "p.onnx"];
+    let (_, err, code) = run(&strict, folder.path());
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--floor point"), "{err}");
+    assert!(!folder.path().join("p.onnx").exists());
+}
