@@ -124,6 +124,11 @@ pub(crate) struct ZooOptions {
     pub(crate) input: Option<[usize; 3]>,
 }
 
+/// A count of at least 1.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "not a whole number from 1".into())
+}
+
 fn input_shape(text: &str) -> Result<[usize; 3], String> {
     let parts: Option<Vec<usize>> = text.split('x').map(|p| p.parse().ok()).collect();
     parts.and_then(|p| p.try_into().ok()).ok_or_else(|| "not channels x height x width, such as 3x32x32".into())
@@ -132,6 +137,10 @@ fn input_shape(text: &str) -> Result<[usize; 3], String> {
 /// Reads a model.
 pub(crate) fn read_model(path: &Path) -> Result<Graph> {
     check_model(path)?;
+    if let (false, Ok(architecture)) = (path.exists(), zoo::find(&path.to_string_lossy())) {
+        let name = architecture.name;
+        return Err(Usage(format!("`{name}` is an architecture, not a file (hint: `penjing new {name} -o {name}.onnx` writes one)")).into());
+    }
     Ok(onnx::read(path)?)
 }
 

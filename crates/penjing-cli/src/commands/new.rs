@@ -48,6 +48,7 @@ impl New {
         let output = self.output.ok_or_else(|| Usage("where to? (hint: -o FILE)".into()))?;
         check_output(&output, Path::new(""), None, self.force)?;
         let options = zoo::ZooOptions { classes: self.zoo.classes, input: self.zoo.input, width: self.width, seed: self.seed };
+        zoo::find(&name).map_err(|e| Usage(e.to_string()))?;
         let mut graph = zoo::build(&name, &options)?;
         if let Some(file) = &self.weights {
             graph = penjing_graph::weights::apply(&graph, &penjing_graph::weights::load(file)?)?;

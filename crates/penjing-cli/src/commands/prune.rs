@@ -13,7 +13,7 @@ use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
 
 use crate::Goal;
-use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, check_output, model_source};
+use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, check_output, count, model_source};
 use crate::progress::{Display, warn};
 use crate::similarity::similarity_line;
 use crate::table::{grouped, print, table};
@@ -31,7 +31,7 @@ pub(crate) struct Prune {
     #[arg(long, value_name = "FRACTION", conflicts_with_all = ["max_drop", "min_accuracy"])]
     sparsity: Option<f64>,
     /// Reach --sparsity in so many steps along a cubic schedule, retraining after each
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     steps: usize,
     /// Prune as far as the accuracy stays within so many percentage points of the original's
     #[arg(long, value_name = "POINTS", conflicts_with = "min_accuracy")]
@@ -46,7 +46,7 @@ pub(crate) struct Prune {
     #[arg(long, value_enum, default_value = "floor")]
     until: UntilName,
     /// Rounds of the search at most
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
     rounds: usize,
     /// One threshold for all weights, or the same sparsity in every layer
     #[arg(long, value_enum, default_value = "global")]

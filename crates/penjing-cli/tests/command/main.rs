@@ -68,7 +68,10 @@ fn bad_usage_names_the_way_out() {
         (&["prune", "lenet-5", "-o", "x.onnx"], 2, "how far?"),
         (&["prune", "lenet-5", "--max-drop", "0.5", "-o", "x.onnx"], 2, "needs data"),
         (&["prune", "lenet-6", "--sparsity", "0.5", "-o", "x.onnx"], 2, "lenet-5"),
+        (&["prune", "lenet-5", "--sparsity", "0.5", "--steps", "0", "-o", "x.onnx"], 2, "whole number from 1"),
         (&["inspect", "missing.onnx"], 1, "missing.onnx"),
+        (&["inspect", "lenet-5"], 2, "penjing new lenet-5 -o lenet-5.onnx"),
+        (&["new", "lenet5", "-o", "x.onnx"], 2, "did you mean `lenet-5`"),
         (&["new", "lenet-5"], 2, "-o FILE"),
     ] {
         let (_, err, found) = run(args, folder.path());
