@@ -7,6 +7,8 @@ use rayon::prelude::*;
 
 /// Elements that one task looks at. Fixed, so that the result does not depend on the number of threads.
 const CHUNK: usize = 1 << 16;
+/// Chunks that share a histogram at most, so that its counts fit their type.
+const LONGEST_RUN: usize = (u32::MAX as usize) / CHUNK;
 const LOWER_BITS: u32 = 16;
 const UPPER_BUCKETS: usize = 1 << (31 - LOWER_BITS);
 const LOWER_BUCKETS: usize = 1 << LOWER_BITS;
@@ -47,36 +49,40 @@ pub fn keep_largest(tensors: &[&[f32]], count: usize) -> Vec<Vec<bool>> {
     let mut keep: Vec<Vec<bool>> = tensors.iter().map(|t| vec![false; t.len()]).collect();
     let targets: Vec<&mut [bool]> = keep.iter_mut().flat_map(|k| k.chunks_mut(CHUNK)).collect();
     targets.into_par_iter().zip(&chunks).zip(&ties_before).for_each(|((keep, chunk), before)| {
-        let mut left = ties_removed.saturating_sub(*before);
-        for (keep, w) in keep.iter_mut().zip(*chunk) {
-            *keep = match key(*w).cmp(&threshold) {
-                std::cmp::Ordering::Less => false,
-                std::cmp::Ordering::Greater => true,
-                std::cmp::Ordering::Equal if left > 0 => {
-                    left -= 1;
-                    false
-                }
-                std::cmp::Ordering::Equal => true,
-            };
-        }
+        mark(keep, chunk, threshold, ties_removed.saturating_sub(*before));
     });
     keep
 }
 
+/// Keeps what is above the threshold, and of those equal to it all but the first `ties_removed`.
+fn mark(keep: &mut [bool], weights: &[f32], threshold: u32, mut ties_removed: usize) {
+    // Without a branch, so that the compiler takes many elements at a time.
+    keep.iter_mut().zip(weights).for_each(|(keep, w)| *keep = key(*w) >= threshold);
+    for (keep, w) in keep.iter_mut().zip(weights) {
+        if ties_removed == 0 {
+            return;
+        }
+        if key(*w) == threshold {
+            *keep = false;
+            ties_removed -= 1;
+        }
+    }
+}
+
 /// Counts of the keys by bucket; keys without a bucket are left out.
 fn histogram(chunks: &[&[f32]], buckets: usize, bucket: impl Fn(u32) -> Option<u32> + Sync) -> Vec<usize> {
-    // A few long runs of chunks rather than one histogram per chunk: the histograms are larger than a chunk.
-    let run = chunks.len().div_ceil(rayon::current_num_threads() * 4).max(1);
+    // A few long runs of chunks rather than one histogram per chunk: the histograms are about as large as a chunk.
+    let run = chunks.len().div_ceil(rayon::current_num_threads() * 4).clamp(1, LONGEST_RUN);
     chunks
         .par_chunks(run)
         .map(|chunks| {
-            let mut counts = vec![0usize; buckets];
-            for w in chunks.iter().flat_map(|c| c.iter()) {
-                if let Some(b) = bucket(key(*w)) {
+            let mut counts = vec![0u32; buckets];
+            for chunk in chunks {
+                for b in chunk.iter().filter_map(|w| bucket(key(*w))) {
                     counts[b as usize] += 1;
                 }
             }
-            counts
+            counts.into_iter().map(|count| count as usize).collect()
         })
         .reduce(
             || vec![0; buckets],
