@@ -1,5 +1,6 @@
 //! Runs and trains a graph. What the rest of Penjing sees has no backend parameter: [`Executor`] is the border.
 
+mod cpu;
 pub mod data;
 mod engine;
 mod error;

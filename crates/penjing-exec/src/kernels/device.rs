@@ -25,33 +25,17 @@ pub(crate) trait Kernels: Backend {
         sliding: &Sliding,
         group: usize,
     ) -> FloatTensor<Self> {
-        match x.rank() {
-            3 => Self::conv1d(x, w, bias, options(sliding, group)),
-            4 => Self::conv2d(x, w, bias, options(sliding, group)),
-            _ => Self::conv3d(x, w, bias, options(sliding, group)),
-        }
+        burn_conv::<Self>(x, w, bias, sliding, group)
     }
 
     /// Gradient of the convolution's input, of shape `dims`, from that of its output.
     fn conv_input_grad(dims: &[usize], w: FloatTensor<Self>, dy: FloatTensor<Self>, sliding: &Sliding, group: usize) -> FloatTensor<Self> {
-        // Only its shape is read.
-        let x = Self::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
-        match dims.len() {
-            3 => Self::conv1d_x_backward(x, w, dy, options(sliding, group)),
-            4 => Self::conv2d_x_backward(x, w, dy, options(sliding, group)),
-            _ => Self::conv3d_x_backward(x, w, dy, options(sliding, group)),
-        }
+        burn_conv_input_grad::<Self>(dims, w, dy, sliding, group)
     }
 
     /// Gradient of the convolution's weight, of shape `dims`, from that of its output.
     fn conv_weight_grad(x: FloatTensor<Self>, dims: &[usize], dy: FloatTensor<Self>, sliding: &Sliding, group: usize) -> FloatTensor<Self> {
-        // Only its shape is read.
-        let w = Self::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
-        match dims.len() {
-            3 => Self::conv1d_weight_backward(x, w, dy, options(sliding, group)),
-            4 => Self::conv2d_weight_backward(x, w, dy, options(sliding, group)),
-            _ => Self::conv3d_weight_backward(x, w, dy, options(sliding, group)),
-        }
+        burn_conv_weight_grad::<Self>(x, dims, dy, sliding, group)
     }
 
     /// Largest cell under the window at each of its stands, and which cell of the window it is (the first among equals).
@@ -140,6 +124,55 @@ pub(crate) trait Kernels: Backend {
             Ok(values) => values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum(),
             Err(_) => data.iter::<f64>().map(|v| v * v).sum(),
         }
+    }
+}
+
+/// [`Kernels::conv`] as Burn has it.
+pub(super) fn burn_conv<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+    sliding: &Sliding,
+    group: usize,
+) -> FloatTensor<B> {
+    match x.rank() {
+        3 => B::conv1d(x, w, bias, options(sliding, group)),
+        4 => B::conv2d(x, w, bias, options(sliding, group)),
+        _ => B::conv3d(x, w, bias, options(sliding, group)),
+    }
+}
+
+/// [`Kernels::conv_input_grad`] as Burn has it.
+pub(super) fn burn_conv_input_grad<B: Backend>(
+    dims: &[usize],
+    w: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    sliding: &Sliding,
+    group: usize,
+) -> FloatTensor<B> {
+    // Only its shape is read.
+    let x = B::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
+    match dims.len() {
+        3 => B::conv1d_x_backward(x, w, dy, options(sliding, group)),
+        4 => B::conv2d_x_backward(x, w, dy, options(sliding, group)),
+        _ => B::conv3d_x_backward(x, w, dy, options(sliding, group)),
+    }
+}
+
+/// [`Kernels::conv_weight_grad`] as Burn has it.
+pub(super) fn burn_conv_weight_grad<B: Backend>(
+    x: FloatTensor<B>,
+    dims: &[usize],
+    dy: FloatTensor<B>,
+    sliding: &Sliding,
+    group: usize,
+) -> FloatTensor<B> {
+    // Only its shape is read.
+    let w = B::float_zeros(Shape::from(dims.to_vec()), &dy.device(), dy.dtype().into());
+    match dims.len() {
+        3 => B::conv1d_weight_backward(x, w, dy, options(sliding, group)),
+        4 => B::conv2d_weight_backward(x, w, dy, options(sliding, group)),
+        _ => B::conv3d_weight_backward(x, w, dy, options(sliding, group)),
     }
 }
 
