@@ -147,7 +147,8 @@ impl View {
                     for row in 0..rows {
                         for first in (0..cols).step_by(self.lanes) {
                             self.at.push(image * image_size + row * row_size + first);
-                            self.to.extend((first..first + self.lanes).map(|col| if col < cols { place(image, row, col) } else { NOWHERE }));
+                            self.to
+                                .extend((first..first + self.lanes).map(|col| if col < cols { place(image, row, col) } else { NOWHERE }));
                         }
                     }
                 }

@@ -65,9 +65,10 @@ fn tensor(values: Vec<f32>, dims: &[usize]) -> FlexTensor {
 /// One or two spatial axes of reasonable size; one axis is one row.
 fn shape(x: &[usize], w: &[usize], sliding: &Sliding, groups: usize) -> Option<conv::Shape> {
     let output = sliding.output(&x[2..])?;
-    let padded = x[2..].iter().zip(&sliding.pads).try_fold(w[1], |size, (n, (before, after))| {
-        size.checked_mul(n.checked_add(*before)?.checked_add(*after)?)
-    })?;
+    let padded = x[2..]
+        .iter()
+        .zip(&sliding.pads)
+        .try_fold(w[1], |size, (n, (before, after))| size.checked_mul(n.checked_add(*before)?.checked_add(*after)?))?;
     if padded > LARGEST_PADDED {
         return None;
     }
