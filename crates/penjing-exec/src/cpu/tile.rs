@@ -34,6 +34,7 @@ pub(super) fn vectors_for(rows: usize) -> usize {
 }
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "r counts rows of pointers and of sums alike")]
 unsafe fn products<S: Simd, const R: usize, const V: usize>(tile: &Products<'_>) {
     // SAFETY: the caller of the kernel vouches for pointers and instruction set.
     unsafe {
@@ -82,6 +83,7 @@ pub(super) fn columns_for(rows: usize) -> usize {
 }
 
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "r counts rows of pointers and of sums alike")]
 unsafe fn sums<S: Simd, const R: usize, const C: usize>(tile: &Sums<'_>) {
     // SAFETY: the caller of the kernel vouches for pointers and instruction set.
     unsafe {
