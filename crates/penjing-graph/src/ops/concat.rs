@@ -122,12 +122,7 @@ impl Operator for Split {
     }
 
     fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
-        let mut op = self.clone();
-        if node.crosses(13)
-            && let Some(sizes) = op.sizes.take()
-        {
-            node.ints(1, "split", &sizes);
-        }
+        let mut op = Split { sizes: node.ints_until(13, 1, "split", self.sizes.as_ref()), ..self.clone() };
         // Parts whose sizes nobody states must be counted.
         if node.crosses(18) && !node.has_input(1) {
             op.num_outputs = Some(node.outputs());

@@ -65,6 +65,16 @@ impl<'a> Raise<'a> {
         self.tensor(index, name, Tensor::new([ints.len()], ints.to_vec()));
     }
 
+    /// What is left of an attribute that becomes input `index` at opset `version`.
+    pub(super) fn ints_until(&mut self, version: i64, index: usize, name: &str, ints: Option<&Vec<i64>>) -> Option<Vec<i64>> {
+        let ints = ints?;
+        if !self.crosses(version) {
+            return Some(ints.clone());
+        }
+        self.ints(index, name, ints);
+        None
+    }
+
     /// A number becomes input `index`, in the type of input 0.
     pub(super) fn number(&mut self, index: usize, name: &str, number: f32) -> Result<(), String> {
         let dtype = self.node.input(0).and_then(|x| self.graph.value(x).dtype);

@@ -154,13 +154,8 @@ impl Operator for Reduce {
     }
 
     fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
-        match &self.axes {
-            Some(axes) if node.crosses(self.kind.axes_are_input_from()) => {
-                node.ints(1, "axes", axes);
-                Ok(Reduce { axes: None, ..self.clone() }.into())
-            }
-            Some(_) | None => Ok(self.clone().into()),
-        }
+        let axes = node.ints_until(self.kind.axes_are_input_from(), 1, "axes", self.axes.as_ref());
+        Ok(Reduce { axes, ..self.clone() }.into())
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {

@@ -170,13 +170,7 @@ impl Operator for Squeeze {
     }
 
     fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
-        match &self.axes {
-            Some(axes) if node.crosses(13) => {
-                node.ints(1, "axes", axes);
-                Ok(Squeeze { axes: None }.into())
-            }
-            Some(_) | None => Ok(self.clone().into()),
-        }
+        Ok(Squeeze { axes: node.ints_until(13, 1, "axes", self.axes.as_ref()) }.into())
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
@@ -218,13 +212,7 @@ impl Operator for Unsqueeze {
     }
 
     fn raise(&self, node: &mut Raise<'_>) -> Result<Op, String> {
-        match &self.axes {
-            Some(axes) if node.crosses(13) => {
-                node.ints(1, "axes", axes);
-                Ok(Unsqueeze { axes: None }.into())
-            }
-            Some(_) | None => Ok(self.clone().into()),
-        }
+        Ok(Unsqueeze { axes: node.ints_until(13, 1, "axes", self.axes.as_ref()) }.into())
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
