@@ -15,6 +15,7 @@ mod roles;
 mod shape;
 mod tensor;
 pub mod weights;
+mod whole_file;
 pub mod zoo;
 
 pub use builder::GraphBuilder;
@@ -25,3 +26,4 @@ pub use partial::{PartialInt, PartialValue};
 pub use roles::{Role, roles};
 pub use shape::Dim;
 pub use tensor::{DataType, Element, Tensor, element_count};
+pub use whole_file::write_whole;

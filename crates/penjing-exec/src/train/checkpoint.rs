@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use penjing_graph::{DataType, Tensor, ValueId};
+use penjing_graph::{DataType, Tensor, ValueId, write_whole};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -102,13 +102,7 @@ impl Checkpoint {
     /// When the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), ExecError> {
         let failed = |source: io::Error| ExecError::Write { path: path.into(), source };
-        let bytes = self.to_bytes().map_err(failed)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        file.write_all(&bytes).map_err(failed)?;
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        write_whole(path, &self.to_bytes().map_err(failed)?).map_err(failed)
     }
 
     /// Reads a checkpoint.

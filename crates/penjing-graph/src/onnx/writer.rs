@@ -1,8 +1,8 @@
 //! From a [`Graph`] to the bytes of a file, or of two where the weights are too many for one.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::sparse_storage;
 use super::types::value_info;
 use crate::ops::Op;
 use crate::passes::raise_opset;
+use crate::whole_file::{sync_folder, temporary};
 use crate::{DataType, Graph, GraphError, Node, Tensor, Value, ValueId};
 
 /// A protobuf message, so a model in one file, holds at most so many bytes.
@@ -145,26 +146,6 @@ fn refuse_existing(path: &Path, overwrite: bool) -> Result<(), GraphError> {
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// A complete file beside `path`, gone again unless it is renamed.
-fn temporary(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    let file = builder.prefix(".penjing-").tempfile_in(folder(path))?;
-    let mut out = BufWriter::new(file.as_file());
-    fill(&mut out)?;
-    out.flush()?;
-    drop(out);
-    file.as_file().sync_all()?;
-    Ok(file)
-}
-
 fn rename(file: NamedTempFile, path: &Path, overwrite: bool) -> Result<(), GraphError> {
     let renamed = if overwrite { file.persist(path) } else { file.persist_noclobber(path) };
     match renamed {
@@ -172,11 +153,6 @@ fn rename(file: NamedTempFile, path: &Path, overwrite: bool) -> Result<(), Graph
         Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists && !overwrite => Err(GraphError::Exists { path: path.into() }),
         Err(e) => Err(GraphError::Io { action: "write", path: path.into(), source: e.error }),
     }
-}
-
-/// Makes the new name durable too, where folders can be opened.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder(path))?.sync_all() } else { fs::metadata(path).map(drop) }
 }
 
 fn write_external(tensors: &[(u64, Bytes)], out: &mut impl Write) -> io::Result<()> {
