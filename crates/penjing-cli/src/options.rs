@@ -116,7 +116,7 @@ impl DataOptions {
 #[derive(Args)]
 #[command(next_help_heading = "New networks")]
 pub(crate) struct ZooOptions {
-    /// Number of classes [default: the data's, else the architecture's own]
+    /// Number of classes [default: those of --data where there are data, else the architecture's own]
     #[arg(long, value_name = "N")]
     pub(crate) classes: Option<usize>,
     /// Input as channels x height x width, e.g. 3x32x32 [default: the architecture's own]
