@@ -5,6 +5,7 @@
 //! come here, so that a mismatch is a defect of the caller and panics.
 
 pub(crate) mod conv;
+pub(crate) mod pool;
 mod simd;
 mod tile;
 mod view;

@@ -40,34 +40,12 @@ pub(crate) trait Kernels: Backend {
 
     /// Largest cell under the window at each of its stands, and which cell of the window it is (the first among equals).
     fn max_pool(x: FloatTensor<Self>, sliding: &Sliding) -> (FloatTensor<Self>, IntTensor<Self>) {
-        let stands = sliding.output(&x.shape().to_vec()[2..]).expect("the window was checked to fit");
-        let x = Self::float_pad(x, &all_axes(sliding), PadMode::Constant(f32::NEG_INFINITY));
-        let mut cells = sliding.cells().enumerate().map(|(k, cell)| (k, Self::float_slice(x.clone(), &under(sliding, &stands, &cell))));
-        let (_, mut y) = cells.next().expect("a window has a cell");
-        let mut winner = Self::int_zeros(y.shape(), &y.device(), IntDType::I64);
-        for (k, candidate) in cells {
-            let better = Self::float_greater(candidate.clone(), y.clone(), BoolDType::Native);
-            winner = Self::int_mask_fill(winner, better.clone(), (k as i64).into());
-            y = Self::float_mask_where(y, better, candidate);
-        }
-        (y, winner)
+        burn_max_pool::<Self>(x, sliding)
     }
 
     /// Gradient of the input of [`Kernels::max_pool`], of shape `dims`: each stand's goes to the cell that won.
     fn max_pool_grad(dims: &[usize], winner: IntTensor<Self>, dy: FloatTensor<Self>, sliding: &Sliding) -> FloatTensor<Self> {
-        let stands = dy.shape().to_vec().split_off(2);
-        let widths = all_axes(sliding);
-        let padded: Vec<usize> = dims.iter().zip(&widths).map(|(n, (before, after))| n + before + after).collect();
-        let mut dx = Self::float_zeros(Shape::from(padded), &dy.device(), dy.dtype().into());
-        for (k, cell) in sliding.cells().enumerate() {
-            let lost: BoolTensor<Self> = Self::int_not_equal_elem(winner.clone(), (k as i64).into(), BoolDType::Native);
-            let won = Self::float_mask_fill(dy.clone(), lost, 0.0.into());
-            let at = under(sliding, &stands, &cell);
-            let sum = Self::float_add(Self::float_slice(dx.clone(), &at), won);
-            dx = Self::float_slice_assign(dx, &at, sum);
-        }
-        let inner: Vec<Slice> = dims.iter().zip(&widths).map(|(n, (before, _))| span(*before, *n, 1)).collect();
-        Self::float_slice(dx, &inner)
+        burn_max_pool_grad::<Self>(dims, winner, dy, sliding)
     }
 
     /// a·x + b for each channel: X [N, C, …], a and b [C].
@@ -119,11 +97,7 @@ pub(crate) trait Kernels: Backend {
 
     /// Σ x², in double precision and in the order of the elements: a device's own sum may depend on its number of threads.
     fn sum_of_squares(x: FloatTensor<Self>) -> f64 {
-        let data = read_sync(Self::float_into_data(x)).expect("the device answers");
-        match data.as_slice::<f32>() {
-            Ok(values) => values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum(),
-            Err(_) => data.iter::<f64>().map(|v| v * v).sum(),
-        }
+        ordered_sum_of_squares::<Self>(x)
     }
 }
 
@@ -173,6 +147,52 @@ pub(super) fn burn_conv_weight_grad<B: Backend>(
         3 => B::conv1d_weight_backward(x, w, dy, options(sliding, group)),
         4 => B::conv2d_weight_backward(x, w, dy, options(sliding, group)),
         _ => B::conv3d_weight_backward(x, w, dy, options(sliding, group)),
+    }
+}
+
+/// [`Kernels::max_pool`] out of simpler operations.
+pub(super) fn burn_max_pool<B: Backend>(x: FloatTensor<B>, sliding: &Sliding) -> (FloatTensor<B>, IntTensor<B>) {
+    let stands = sliding.output(&x.shape().to_vec()[2..]).expect("the window was checked to fit");
+    let x = B::float_pad(x, &all_axes(sliding), PadMode::Constant(f32::NEG_INFINITY));
+    let mut cells = sliding.cells().enumerate().map(|(k, cell)| (k, B::float_slice(x.clone(), &under(sliding, &stands, &cell))));
+    let (_, mut y) = cells.next().expect("a window has a cell");
+    let mut winner = B::int_zeros(y.shape(), &y.device(), IntDType::I64);
+    for (k, candidate) in cells {
+        let better = B::float_greater(candidate.clone(), y.clone(), BoolDType::Native);
+        winner = B::int_mask_fill(winner, better.clone(), (k as i64).into());
+        y = B::float_mask_where(y, better, candidate);
+    }
+    (y, winner)
+}
+
+/// [`Kernels::max_pool_grad`] out of simpler operations.
+pub(super) fn burn_max_pool_grad<B: Backend>(
+    dims: &[usize],
+    winner: IntTensor<B>,
+    dy: FloatTensor<B>,
+    sliding: &Sliding,
+) -> FloatTensor<B> {
+    let stands = dy.shape().to_vec().split_off(2);
+    let widths = all_axes(sliding);
+    let padded: Vec<usize> = dims.iter().zip(&widths).map(|(n, (before, after))| n + before + after).collect();
+    let mut dx = B::float_zeros(Shape::from(padded), &dy.device(), dy.dtype().into());
+    for (k, cell) in sliding.cells().enumerate() {
+        let lost: BoolTensor<B> = B::int_not_equal_elem(winner.clone(), (k as i64).into(), BoolDType::Native);
+        let won = B::float_mask_fill(dy.clone(), lost, 0.0.into());
+        let at = under(sliding, &stands, &cell);
+        let sum = B::float_add(B::float_slice(dx.clone(), &at), won);
+        dx = B::float_slice_assign(dx, &at, sum);
+    }
+    let inner: Vec<Slice> = dims.iter().zip(&widths).map(|(n, (before, _))| span(*before, *n, 1)).collect();
+    B::float_slice(dx, &inner)
+}
+
+/// [`Kernels::sum_of_squares`] on the host.
+pub(super) fn ordered_sum_of_squares<B: Backend>(x: FloatTensor<B>) -> f64 {
+    let data = read_sync(B::float_into_data(x)).expect("the device answers");
+    match data.as_slice::<f32>() {
+        Ok(values) => values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum(),
+        Err(_) => data.iter::<f64>().map(|v| v * v).sum(),
     }
 }
 

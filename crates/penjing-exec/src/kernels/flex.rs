@@ -4,11 +4,12 @@
 
 use burn_backend::{Bytes, DType, Shape, TensorMetadata};
 use burn_flex::{Flex, FlexTensor, Layout};
+use rayon::prelude::*;
 
 use super::Kernels;
-use super::device::{burn_conv, burn_conv_input_grad, burn_conv_weight_grad};
+use super::device::{burn_conv, burn_conv_input_grad, burn_conv_weight_grad, burn_max_pool, burn_max_pool_grad, ordered_sum_of_squares};
 use super::window::Sliding;
-use crate::cpu::conv;
+use crate::cpu::{conv, pool};
 
 /// Elements of a padded image beyond which Burn's convolution, which does not pad, is used.
 const LARGEST_PADDED: usize = 1 << 26;
@@ -46,6 +47,41 @@ impl Kernels for Flex {
         conv::weight_gradient(&shape, x.storage(), dy.storage(), &mut dw);
         tensor(dw, dims)
     }
+
+    fn max_pool(x: FlexTensor, sliding: &Sliding) -> (FlexTensor, FlexTensor) {
+        let dims = x.shape().to_vec();
+        let Some(shape) = pool_shape(&dims, sliding).filter(|_| single(&[&x])) else {
+            return burn_max_pool::<Flex>(x, sliding);
+        };
+        let x = contiguous(x);
+        let dims = [&dims[..2], &shape.output[4 - dims.len()..]].concat();
+        let n = dims.iter().product();
+        let (mut y, mut winner) = (vec![0.0; n], vec![0u8; n]);
+        pool::forward(&shape, x.storage(), &mut y, &mut winner);
+        let layout = Layout::contiguous(Shape::from(dims.clone()));
+        (tensor(y, &dims), FlexTensor::new(Bytes::from_elems(winner), layout, DType::U8))
+    }
+
+    fn max_pool_grad(dims: &[usize], winner: FlexTensor, dy: FlexTensor, sliding: &Sliding) -> FlexTensor {
+        let Some(shape) = pool_shape(dims, sliding).filter(|_| single(&[&dy]) && winner.dtype() == DType::U8) else {
+            return burn_max_pool_grad::<Flex>(dims, winner, dy, sliding);
+        };
+        let dy = contiguous(dy);
+        let mut dx = vec![0.0; dims.iter().product()];
+        pool::input_gradient(&shape, winner.storage(), dy.storage(), &mut dx);
+        tensor(dx, dims)
+    }
+
+    fn sum_of_squares(x: FlexTensor) -> f64 {
+        /// Elements that are summed as one part, so that the order does not depend on the number of threads.
+        const PART: usize = 1 << 14;
+        if !single(&[&x]) {
+            return ordered_sum_of_squares::<Flex>(x);
+        }
+        let x = contiguous(x);
+        let part = |part: &[f32]| part.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
+        x.storage::<f32>().par_chunks(PART).map(part).collect::<Vec<f64>>().into_iter().sum()
+    }
 }
 
 fn single(tensors: &[&FlexTensor]) -> bool {
@@ -62,7 +98,30 @@ fn tensor(values: Vec<f32>, dims: &[usize]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(dims.to_vec())), DType::F32)
 }
 
-/// One or two spatial axes of reasonable size; one axis is one row.
+/// One or two spatial axes; one axis is one row.
+fn pair(axes: &[usize], single: usize) -> Option<[usize; 2]> {
+    match axes {
+        [cols] => Some([single, *cols]),
+        [rows, cols] => Some([*rows, *cols]),
+        _ => None,
+    }
+}
+
+/// A window of at most 256 cells over one or two spatial axes.
+fn pool_shape(x: &[usize], sliding: &Sliding) -> Option<pool::Shape> {
+    let before: Vec<usize> = sliding.pads.iter().map(|(before, _)| *before).collect();
+    let shape = pool::Shape {
+        input: pair(&x[2..], 1)?,
+        output: pair(&sliding.output(&x[2..])?, 1)?,
+        kernel: pair(&sliding.kernel, 1)?,
+        stride: pair(&sliding.strides, 1)?,
+        dilation: pair(&sliding.dilations, 1)?,
+        before: pair(&before, 0)?,
+    };
+    (shape.kernel[0].checked_mul(shape.kernel[1])? <= 256).then_some(shape)
+}
+
+/// One or two spatial axes of reasonable size.
 fn shape(x: &[usize], w: &[usize], sliding: &Sliding, groups: usize) -> Option<conv::Shape> {
     let output = sliding.output(&x[2..])?;
     let padded = x[2..]
@@ -72,11 +131,6 @@ fn shape(x: &[usize], w: &[usize], sliding: &Sliding, groups: usize) -> Option<c
     if padded > LARGEST_PADDED {
         return None;
     }
-    let pair = |axes: &[usize], single: usize| match axes {
-        [cols] => Some([single, *cols]),
-        [rows, cols] => Some([*rows, *cols]),
-        _ => None,
-    };
     let before: Vec<usize> = sliding.pads.iter().map(|(before, _)| *before).collect();
     Some(conv::Shape {
         batch: x[0],
