@@ -7,6 +7,8 @@ use penjing_graph::ops::{
     Squeeze, Tile, Transpose, Unary, Unsqueeze, Variadic, Where, Window,
 };
 use penjing_graph::{DataType, Dim, Edit, Graph, GraphBuilder, Tensor, ValueId};
+use proptest::collection::SizeRange;
+use proptest::prelude::*;
 
 /// An input of the node under test.
 #[derive(Clone, Copy)]
@@ -423,4 +425,146 @@ fn chains_of_shapes_carry_symbols() {
     // N · 64 · S elements: [N, 4·S, 16], then [16, 4·S, 16], which only N = 16 fills.
     assert_eq!((text(y), text(z)), ("N, 4*S, 16".into(), "16, 4*S, 16".into()));
     assert_eq!((text(zeros), text(tail)), ("N, 64, S".into(), "0".into()));
+}
+
+/// How much of a dimension is told.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    Number,
+    /// A symbol that equal sizes share.
+    Symbol,
+    Nothing,
+}
+
+fn told(sizes: &[usize], how: &[Told]) -> String {
+    let dim = |(n, how): (&usize, &Told)| match how {
+        Told::Number => n.to_string(),
+        Told::Symbol => format!("d{n}"),
+        Told::Nothing => "?".into(),
+    };
+    sizes.iter().zip(how.iter().cycle()).map(dim).collect::<Vec<_>>().join(", ")
+}
+
+/// The number that a printed dimension has once `d7` is 7; `None` where nothing is known.
+fn instantiated(dim: &str) -> Option<usize> {
+    dim.split('*').map(|factor| factor.trim_start_matches('d').parse::<usize>().ok()).product()
+}
+
+/// A node with the sizes of its float inputs and constants of integers behind them.
+#[derive(Clone, Debug)]
+struct Node {
+    op: Op,
+    floats: Vec<Vec<usize>>,
+    ints: Vec<Vec<i64>>,
+    outputs: usize,
+}
+
+impl Node {
+    fn shapes(&self, how: &[Told]) -> Result<Vec<String>, String> {
+        let floats: Vec<String> = self.floats.iter().map(|sizes| told(sizes, how)).collect();
+        let inputs: Vec<In<'_>> = floats.iter().map(|x| X(x)).chain(self.ints.iter().map(|ints| Ints(ints))).collect();
+        given(17, self.op.clone(), &inputs, self.outputs)
+    }
+}
+
+fn sizes(rank: impl Into<SizeRange>) -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(1usize..7, rank)
+}
+
+fn ints(n: impl Into<SizeRange>) -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(-3i64..5, n)
+}
+
+fn nodes() -> impl Strategy<Value = Node> {
+    let axis = || -4i64..4;
+    let unary = |op: Op, x: Vec<usize>, ints: Vec<Vec<i64>>| Node { op, floats: vec![x], ints, outputs: 1 };
+    let windows = || {
+        let few = || prop::collection::vec(0usize..4, 0..3);
+        let auto = prop_oneof![Just(AutoPad::NotSet), Just(AutoPad::SameUpper), Just(AutoPad::SameLower), Just(AutoPad::Valid)];
+        (few(), few(), prop::collection::vec(-1i64..3, 0usize..6), auto).prop_map(|(strides, dilations, pads, auto_pad)| Window {
+            kernel: vec![],
+            strides,
+            dilations,
+            pads,
+            auto_pad,
+        })
+    };
+    let spatial = || prop::collection::vec(1usize..9, 4);
+    prop_oneof![
+        (windows(), 1usize..3, spatial(), sizes(4)).prop_map(|(window, group, x, mut w)| {
+            w[1] = if x[1] % group == 0 { x[1] / group } else { w[1] };
+            Node { op: conv(window, group).into(), floats: vec![x, w], ints: vec![], outputs: 1 }
+        }),
+        (windows(), spatial(), sizes(4), prop::collection::vec(0usize..3, 0..3)).prop_map(|(window, x, mut w, output_padding)| {
+            w[0] = x[1];
+            let op = ConvTranspose { window, group: 1, output_padding, output_shape: vec![] };
+            Node { op: op.into(), floats: vec![x, w], ints: vec![], outputs: 1 }
+        }),
+        (windows(), sizes(2), spatial(), any::<bool>()).prop_map(move |(window, kernel, x, ceil_mode)| {
+            unary(MaxPool { window: Window { kernel, ..window }, ceil_mode, storage_order: 0 }.into(), x, vec![])
+        }),
+        (windows(), sizes(2), spatial(), any::<bool>()).prop_map(move |(window, kernel, x, ceil_mode)| {
+            unary(AveragePool { window: Window { kernel, ..window }, ceil_mode, count_include_pad: false }.into(), x, vec![])
+        }),
+        (sizes(0..5), ints(0..5), any::<bool>()).prop_map(move |(x, to, allow_zero)| unary(Reshape { allow_zero }.into(), x, vec![to])),
+        (sizes(0..5), axis()).prop_map(move |(x, axis)| unary(Flatten { axis }.into(), x, vec![])),
+        (sizes(3), prop::option::of(prop::collection::vec(0usize..3, 3))).prop_map(move |(x, perm)| unary(
+            Transpose { perm }.into(),
+            x,
+            vec![]
+        )),
+        (sizes(0..5), ints(0..3)).prop_map(move |(x, axes)| unary(Squeeze { axes: None }.into(), x, vec![axes])),
+        (sizes(0..5), ints(0..3)).prop_map(move |(x, axes)| unary(Unsqueeze { axes: None }.into(), x, vec![axes])),
+        (sizes(3), ints(2), ints(2), ints(2), ints(2)).prop_map(move |(x, a, b, axes, steps)| unary(
+            Slice { bounds: None }.into(),
+            x,
+            vec![a, b, axes, steps]
+        )),
+        (sizes(0..5), prop::option::of(ints(0..3)), any::<bool>()).prop_map(move |(x, axes, keepdims)| {
+            unary(Reduce { kind: ReduceKind::Mean, axes, keepdims, noop_with_empty_axes: false }.into(), x, vec![])
+        }),
+        (sizes(0..5), ints(0..5)).prop_map(move |(x, to)| unary(Expand.into(), x, vec![to])),
+        (sizes(0..5), ints(0..5)).prop_map(move |(x, times)| unary(Tile.into(), x, vec![times])),
+        (sizes(0..4), ints(0..8)).prop_map(move |(x, pads)| unary(
+            Pad { mode: PadMode::Constant, pads: None, value: None }.into(),
+            x,
+            vec![pads]
+        )),
+        (sizes(4), 0usize..4).prop_map(move |(x, block_size)| unary(DepthToSpace { block_size, crd: false }.into(), x, vec![])),
+        (sizes(0..4), sizes(0..4)).prop_map(|(a, b)| Node { op: Binary::Add.into(), floats: vec![a, b], ints: vec![], outputs: 1 }),
+        (sizes(0..5), sizes(0..5)).prop_map(|(a, b)| Node { op: MatMul.into(), floats: vec![a, b], ints: vec![], outputs: 1 }),
+        (sizes(3), sizes(3), axis()).prop_map(|(a, mut b, axis)| {
+            (0..3).filter(|i| *i as i64 != axis.rem_euclid(3)).for_each(|i| b[i] = a[i]);
+            Node { op: Concat { axis }.into(), floats: vec![a, b], ints: vec![], outputs: 1 }
+        }),
+        (sizes(0..4), axis(), 1usize..4).prop_map(|(x, axis, outputs)| {
+            Node { op: Split { axis, sizes: None, num_outputs: None }.into(), floats: vec![x], ints: vec![], outputs }
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// What is inferred from symbols and gaps is true of the numbers that they stand for, and nothing that works is refused.
+    /// Attributes make no sense half of the time: that is an error, never a panic.
+    #[test]
+    fn inference_of_less_never_contradicts_inference_of_more(
+        node in nodes(),
+        how in prop::collection::vec(prop_oneof![Just(Told::Number), Just(Told::Symbol), Just(Told::Nothing)], 1..6),
+    ) {
+        let less = node.shapes(&how);
+        if let Ok(all) = node.shapes(&[Told::Number]) {
+            let less = less.map_err(|e| TestCaseError::fail(format!("{all:?} with numbers, but: {e}")))?;
+            for (all, less) in all.iter().zip(&less).filter(|(_, less)| *less != "unranked") {
+                let (all, less): (Vec<&str>, Vec<&str>) = (all.split(", ").collect(), less.split(", ").collect());
+                prop_assert_eq!(all.len(), less.len(), "{:?} with numbers, {:?} with less", all, less);
+                for (n, dim) in all.iter().zip(&less) {
+                    if let (Some(n), Some(dim)) = (instantiated(n), instantiated(dim)) {
+                        prop_assert_eq!(n, dim, "{:?} with numbers, {:?} with less", all, less);
+                    }
+                }
+            }
+        }
+    }
 }
