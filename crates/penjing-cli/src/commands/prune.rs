@@ -273,10 +273,15 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     lines.join("\n")
 }
 
+/// Three digits; what rounds to nothing is said to be less than the least of them.
+fn probability(p: f64) -> String {
+    if p < 0.0005 { "< 0.001".into() } else { format!("{p:.3}") }
+}
+
 fn accuracy_line(name: &str, split: &BeforeAfter) -> String {
     let percent = |a: &penjing_compress::Accuracy| format!("{:.2} % ({:.2} to {:.2})", a.percent, a.interval.low, a.interval.high);
     format!(
-        "{name} ({} samples, 95 % intervals): {} before, {} after, change {:+.2} ({:+.2} to {:+.2}) points, {} predictions flipped, McNemar p {:.3}",
+        "{name} ({} samples, 95 % intervals): {} before, {} after, change {:+.2} ({:+.2} to {:+.2}) points, {} predictions flipped, McNemar p {}",
         split.samples,
         percent(&split.original),
         percent(&split.result),
@@ -284,7 +289,7 @@ fn accuracy_line(name: &str, split: &BeforeAfter) -> String {
         split.change_interval.low,
         split.change_interval.high,
         split.flipped,
-        split.mcnemar_p
+        probability(split.mcnemar_p)
     )
 }
 
