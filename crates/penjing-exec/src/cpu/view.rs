@@ -68,7 +68,7 @@ impl View {
         let plain = correlation.clone().flattened();
         let [rows, cols] = plain.stands;
         let per_row = cols.div_ceil(lanes);
-        let line = plain.taps == [[0, 0]] && plain.step == [1, 1] && plain.source == [1, cols];
+        let line = plain.taps == [[0, 0]] && plain.step == [1, 1] && plain.source == [1, cols] && rows == 1;
         let lo = [0, 1].map(|i| plain.taps.iter().map(|tap| tap[i]).min().unwrap_or(0));
         let padded = [0, 1].map(|i| {
             let last = plain.taps.iter().map(|tap| tap[i]).max().unwrap_or(0) - lo[i];

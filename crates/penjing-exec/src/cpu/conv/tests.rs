@@ -65,6 +65,27 @@ fn a_window_of_two_by_hand() {
     assert_eq!(dx, [1.0, 11.0, -1.0]); // w₀₀; w₀₁ + w₁₀; w₁₁
 }
 
+#[test]
+fn rows_that_the_stride_leaves_over_have_no_gradient() {
+    let wide = 24;
+    let shape = Shape {
+        batch: 1,
+        groups: 1,
+        in_channels: 1,
+        out_channels: 1,
+        input: [4, wide],
+        output: [1, wide],
+        kernel: [3, 1],
+        stride: [3, 1],
+        dilation: [1, 1],
+        before: [0, 0],
+    };
+    let mut dx = vec![0.0; 4 * wide];
+    input_gradient(&shape, &[1.0, 2.0, 3.0], &vec![1.0; wide], &mut dx);
+    let rows: Vec<f32> = [1.0, 2.0, 3.0, 0.0].iter().flat_map(|w| vec![*w; wide]).collect();
+    assert_eq!(dx, rows);
+}
+
 prop_compose! {
     fn shape()(
         batch in 1usize..20, groups in 1usize..4, (in_channels, out_channels) in prop_oneof![Just((1, 1)), (1usize..6, 1usize..9)],
@@ -83,7 +104,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn equals_the_sums_in_f64_at_any_number_of_threads(s in shape(), seed: u32) {
         let [nx, nw, ny] = lengths(&s);
