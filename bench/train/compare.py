@@ -1,77 +1,75 @@
-"""Runs Penjing and PyTorch in turns and writes results/train.{json,md}."""
+"""Runs Penjing and PyTorch in turns and writes results/train.{json,md}: samples per second and their ratios."""
 
 import argparse
-import json
-import subprocess
 import sys
-from pathlib import Path
 from statistics import median
 
+import engines
 import intervals
 import machine
 
-HERE = Path(__file__).parent
 
-
-def measured(command):
-    """What one process prints, by (model, mode)."""
-    rows = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return {(row["model"], row["mode"]): row for row in rows}
-
-
-def compare(engines, options, rounds):
-    """One row for each model and mode, over `rounds` in which each engine runs once, in alternating order."""
-    runs = {name: [] for name in engines}
+def measure(commands, options, rounds):
+    """What each process printed, by network and engine. A round goes through the networks, on each of which the engines
+    take turns; the next round begins with another engine."""
+    runs = {network: {name: [] for name in names} for network, names in engines.NETWORKS.items()}
     for turn in range(rounds):
-        for name in sorted(engines, reverse=turn % 2 == 1):
-            print(f"round {turn + 1} of {rounds}: {name}", file=sys.stderr)
-            runs[name].append(measured(engines[name] + options))
+        for network, names in engines.NETWORKS.items():
+            first = turn % len(names)
+            for name in names[first:] + names[:first]:
+                print(f"round {turn + 1} of {rounds}: {network}, {name}", file=sys.stderr)
+                runs[network][name].append(engines.measured([*commands[name], f"--models={network}", *options]))
+    return runs
 
-    ours, peer = runs["penjing"], runs["pytorch"]
-    for key in ours[0]:
-        first, other = ours[0][key], peer[0][key]
-        for field in ("batch", "parameters"):
-            if first[field] != other[field]:
-                sys.exit(f"{key}: {field} differ, {first[field]} and {other[field]}: not the same work")
-        speeds = {name: [run[key]["images_per_s"] for run in runs[name]] for name in runs}
-        ratio, low, high = intervals.of_ratio(speeds["penjing"], speeds["pytorch"])
-        yield {
-            **{field: first[field] for field in ("model", "mode", "batch", "parameters")},
-            "images_per_s": {name: median(values) for name, values in speeds.items()},
-            "penjing_to_pytorch": {"ratio": ratio, "low": low, "high": high},
-        }
+
+def against(ours, theirs):
+    ratio, low, high = intervals.of_ratio(ours, theirs)
+    return {"ratio": ratio, "low": low, "high": high}
+
+
+def compare(runs):
+    """One row for each network and mode."""
+    for by_engine in runs.values():
+        for mode in by_engine["penjing"][0]:
+            speeds = {name: [run[mode]["samples_per_s"] for run in rounds] for name, rounds in by_engine.items()}
+            ratios = {peer: against(speeds["penjing"], speeds[peer]) for peer in speeds if peer != "penjing"}
+            yield {
+                **engines.same_work([rounds[0][mode] for rounds in by_engine.values()]),
+                "samples_per_s": {name: median(values) for name, values in speeds.items()},
+                "penjing_to": ratios,
+            }
+
+
+def shown(ratio):
+    """A ratio with its interval, which a single round does not give; nothing where the peer did not run."""
+    if ratio is None:
+        return ""
+    return f"{ratio['ratio']:.2f}" + ("" if ratio["low"] is None else f" ({ratio['low']:.2f} to {ratio['high']:.2f})")
 
 
 def table(rows):
-    yield "| model | mode | Penjing, images/s | PyTorch, images/s | Penjing / PyTorch, 95 % interval |"
-    yield "|---|---|---:|---:|---:|"
+    titles = [f"{title}, samples/s" for title in engines.TITLES.values()]
+    titles += [f"Penjing / {engines.TITLES[peer]}, 95 % interval" for peer in engines.PEERS]
+    yield f"| model | mode | batch | {' | '.join(titles)} |"
+    yield f"|---|---|---:|{'---:|' * len(titles)}"
     for row in rows:
-        speed, ratio = row["images_per_s"], row["penjing_to_pytorch"]
-        spread = "" if ratio["low"] is None else f" ({ratio['low']:.2f} to {ratio['high']:.2f})"
-        speeds = f"{speed['penjing']:,.0f} | {speed['pytorch']:,.0f}"
-        yield f"| {row['model']} | {row['mode']} | {speeds} | {ratio['ratio']:.2f}{spread} |"
+        speeds = row["samples_per_s"]
+        cells = [f"{speeds[name]:,.0f}" if name in speeds else "" for name in engines.TITLES]
+        cells += [shown(row["penjing_to"].get(peer)) for peer in engines.PEERS]
+        yield f"| {row['model']} | {row['mode']} | {row['batch']} | {' | '.join(cells)} |"
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--penjing", required=True, help="the built example `throughput`")
-    arguments.add_argument("--rounds", type=int, default=5)
+    engines.add_arguments(arguments)
+    arguments.add_argument("--rounds", type=int, default=6, help="6 let two engines and three begin equally often")
     arguments.add_argument("--seconds", type=float, default=3.0, help="for each model and mode, after the warm-up")
-    arguments.add_argument("--threads", type=int, default=2)
-    arguments.add_argument("--batch", type=int, default=64)
-    arguments.add_argument("--out", type=Path, default=HERE / "results")
     args = arguments.parse_args()
 
-    options = ["--json", f"--batch={args.batch}", f"--threads={args.threads}", f"--seconds={args.seconds}"]
-    engines = {"penjing": [args.penjing], "pytorch": [sys.executable, HERE / "peer_pytorch.py"]}
-    rows = list(compare(engines, options, args.rounds))
+    options = [f"--batch={args.batch}", f"--threads={args.threads}", f"--seconds={args.seconds}"]
+    rows = list(compare(measure(engines.commands(args.penjing), options, args.rounds)))
     record = {"machine": machine.describe("torch"), "threads": args.threads, "rounds": args.rounds, "rows": rows}
-    lines = "\n".join(table(rows))
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "train.json").write_text(json.dumps(record, indent=2) + "\n")
-    (args.out / "train.md").write_text(lines + "\n")
-    print(lines)
+    engines.write(args.out, "train", record, table(rows))
 
 
 main()
