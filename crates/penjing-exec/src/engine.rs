@@ -123,8 +123,7 @@ impl<B: Kernels> Executor for Engine<B> {
         }
         let shrink = objective.clip_norm.map_or(1.0, |limit| (f64::from(limit) / norm.max(f64::MIN_POSITIVE)).min(1.0) as f32);
         for (id, gradient) in gradients {
-            let gradient = if shrink < 1.0 { gradient * shrink } else { gradient };
-            self.update(id, gradient, objective, step)?;
+            self.update(id, gradient, shrink, objective, step)?;
         }
         for (id, statistic) in running {
             self.changed.insert(id);

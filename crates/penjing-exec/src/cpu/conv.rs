@@ -1,11 +1,15 @@
 //! Convolution over one or two spatial axes, and its two gradients.
-#![allow(unsafe_code)] // Tiles are handed to the innermost loops as pointers.
+#![allow(unsafe_code)] // Tiles are handed to the innermost loop as pointers.
+
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::simd::Level;
-use super::tile::{self, ROWS, SUM_COLS, SUM_ROWS, VECTORS};
-use super::view::{Correlation, View};
+use super::panels::{Order, Panels, panels};
+use super::simd::{Level, MOST_LANES};
+use super::tile::{self, ROWS, Start, Tile, VECTORS};
+use super::window::{Block, Correlation};
+use super::{depthwise, filled};
 
 /// Sizes of a convolution; one spatial axis is a single row. Channels are counted for one group.
 #[derive(Clone, Debug)]
@@ -24,17 +28,17 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    fn cells(&self) -> usize {
+    pub(super) fn cells(&self) -> usize {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Elements of the input's images.
-    fn in_image(&self) -> usize {
+    /// Elements of one image of the input.
+    pub(super) fn in_image(&self) -> usize {
         self.groups * self.in_channels * self.input[0] * self.input[1]
     }
 
-    /// Elements of the output's images.
-    fn out_image(&self) -> usize {
+    /// Elements of one image of the output.
+    pub(super) fn out_image(&self) -> usize {
         self.groups * self.out_channels * self.output[0] * self.output[1]
     }
 
@@ -42,19 +46,33 @@ impl Shape {
         self.groups * self.out_channels * self.in_channels * self.cells()
     }
 
-    /// y[q] = Σ w[k] · x[stride·q + dilation·k − before]
-    fn forward(&self) -> Correlation {
-        let tap = |i: usize, k: usize| (self.dilation[i] * k) as isize - self.before[i] as isize;
-        Correlation {
-            channels: self.in_channels,
+    /// Whether every channel is convolved by itself.
+    fn depthwise(&self) -> bool {
+        self.in_channels == 1 && self.out_channels == 1 && self.groups > 1
+    }
+
+    fn check(&self, x: usize, w: usize, y: usize) {
+        let expected = [self.batch * self.in_image(), self.weights(), self.batch * self.out_image()];
+        assert_eq!([x, w, y], expected, "tensors do not fit the convolution {self:?}");
+    }
+
+    /// y[q] = Σ w[k] · x[stride·q + dilation·k − before], with the cell of each tap.
+    fn forward(&self) -> (Correlation, Vec<usize>) {
+        let mut correlation = Correlation {
             source: self.input,
+            channels: self.groups * self.in_channels,
             step: self.stride,
-            taps: (0..self.cells()).map(|k| [tap(0, k / self.kernel[1]), tap(1, k % self.kernel[1])]).collect(),
+            taps: vec![],
             stands: self.output,
             plane: self.output,
             out_step: [1, 1],
             out_at: [0, 0],
-        }
+        };
+        let place = |i: usize, k: usize| (self.dilation[i] * k) as isize - self.before[i] as isize;
+        let taps = (0..self.cells()).map(|k| ([place(0, k / self.kernel[1]), place(1, k % self.kernel[1])], k));
+        let seen: Vec<_> = taps.filter(|(tap, _)| correlation.sees(*tap)).collect();
+        correlation.taps = seen.iter().map(|(tap, _)| *tap).collect();
+        (correlation, seen.into_iter().map(|(_, cell)| cell).collect())
     }
 
     /// The adjoint, one correlation for each remainder of the input's place modulo the stride:
@@ -68,155 +86,137 @@ impl Shape {
         let phases = (0..self.stride[0].min(self.input[0])).flat_map(|a| (0..self.stride[1].min(self.input[1])).map(move |b| [a, b]));
         phases
             .map(|at| {
-                let (rows, cols) = (taps(0, at[0]), taps(1, at[1]));
-                let pairs = || rows.iter().flat_map(|row| cols.iter().map(move |col| (*row, *col)));
-                let correlation = Correlation {
-                    channels: self.out_channels,
+                let mut correlation = Correlation {
                     source: self.output,
+                    channels: self.groups * self.out_channels,
                     step: [1, 1],
-                    taps: pairs().map(|((_, row), (_, col))| [row, col]).collect(),
+                    taps: vec![],
                     stands: [0, 1].map(|i| (self.input[i] - at[i]).div_ceil(self.stride[i])),
                     plane: self.input,
                     out_step: self.stride,
                     out_at: at,
                 };
-                (correlation, pairs().map(|((row, _), (col, _))| row * self.kernel[1] + col).collect())
+                let (rows, cols) = (taps(0, at[0]), taps(1, at[1]));
+                let pairs = rows.iter().flat_map(|row| cols.iter().map(move |col| ([row.1, col.1], row.0 * self.kernel[1] + col.0)));
+                let seen: Vec<_> = pairs.filter(|(tap, _)| correlation.sees(*tap)).collect();
+                correlation.taps = seen.iter().map(|(tap, _)| *tap).collect();
+                (correlation, seen.into_iter().map(|(_, cell)| cell).collect())
             })
             .collect()
     }
 }
 
-/// Y [batch, groups · out_channels, output] of X [batch, groups · in_channels, input], W [groups · out_channels, in_channels,
+/// Y [batch, output, groups · out_channels] of X [batch, input, groups · in_channels], W [groups · out_channels, in_channels,
 /// kernel] and a bias for each output channel.
-pub(crate) fn forward(shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    forward_on(Level::detect(), shape, x, w, bias, y);
+pub(crate) fn forward(shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    forward_on(Level::detect(), shape, x, w, bias)
 }
 
-fn forward_on(level: Level, shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    let (depth, rows) = (shape.in_channels * shape.cells(), shape.out_channels);
-    let weight = |group: usize, row: usize, k: usize| w[(group * rows + row) * depth + k];
-    correlate(level, &shape.forward(), [shape.batch, shape.groups, rows], weight, bias, x, y);
-}
-
-/// Gradient of X from that of Y; `dx` is zero before.
-pub(crate) fn input_gradient(shape: &Shape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    input_gradient_on(Level::detect(), shape, w, dy, dx);
-}
-
-fn input_gradient_on(level: Level, shape: &Shape, w: &[f32], dy: &[f32], dx: &mut [f32]) {
-    let (rows, cells) = (shape.in_channels, shape.cells());
-    for (correlation, cell) in shape.backward() {
-        let weight = |group: usize, row: usize, k: usize| {
-            let out_channel = group * shape.out_channels + k / cell.len();
-            w[(out_channel * rows + row) * cells + cell[k % cell.len()]]
-        };
-        correlate(level, &correlation, [shape.batch, shape.groups, rows], weight, None, dy, dx);
+fn forward_on(level: Level, shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    let size = shape.batch * shape.out_image();
+    shape.check(x.len(), w.len(), size);
+    if shape.depthwise() {
+        return depthwise::forward(level, shape, x, w, bias);
     }
+    let (correlation, cells) = shape.forward();
+    let order =
+        Order { columns: shape.out_channels, column: shape.in_channels * shape.cells(), depth: shape.in_channels, channel: shape.cells() };
+    let panels = Panels::new(level, shape.groups, &order, &cells, w, bias);
+    // SAFETY: the stands of a convolution's windows are all places of the output.
+    unsafe { filled(size, |y| correlate(&correlation, shape.batch, &panels, x, y)) }
 }
 
-/// Rows of a tile: `rows` in as few parts as there can be, as even as can be.
-fn tiles(rows: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
-    let parts = rows.div_ceil(most).max(1);
-    (0..parts).map(move |part| part * rows / parts..(part + 1) * rows / parts)
+/// Gradient of X from that of Y.
+pub(crate) fn input_gradient(shape: &Shape, w: &[f32], dy: &[f32]) -> Vec<f32> {
+    input_gradient_on(Level::detect(), shape, w, dy)
 }
 
-/// A correlation of every group with `rows` results each; `weight(group, row, k)` for k over channels and taps.
-fn correlate(
-    level: Level,
-    correlation: &Correlation,
-    [batch, groups, rows]: [usize; 3],
-    weight: impl Fn(usize, usize, usize) -> f32,
-    bias: Option<&[f32]>,
-    x: &[f32],
-    y: &mut [f32],
-) {
-    const WANTED: usize = 32;
-    let depth = correlation.channels * correlation.taps.len();
-    let plane = correlation.plane[0] * correlation.plane[1];
-    let source = correlation.channels * correlation.source[0] * correlation.source[1];
-    let (in_image, out_image) = (groups * source, groups * rows * plane);
-    if depth == 0 || y.is_empty() {
+fn input_gradient_on(level: Level, shape: &Shape, w: &[f32], dy: &[f32]) -> Vec<f32> {
+    let size = shape.batch * shape.in_image();
+    shape.check(size, w.len(), dy.len());
+    if shape.depthwise() {
+        return depthwise::input_gradient(level, shape, w, dy);
+    }
+    let channel = shape.in_channels * shape.cells();
+    let order = Order { columns: shape.in_channels, column: shape.cells(), depth: shape.out_channels, channel };
+    // Every place of the input has one remainder, so that together the phases write them all; sums of nothing are written too.
+    let write = |dx: &mut [MaybeUninit<f32>]| {
+        for (correlation, cells) in shape.backward() {
+            let panels = Panels::new(level, shape.groups, &order, &cells, w, None);
+            correlate(&correlation, shape.batch, &panels, dy, dx);
+        }
+    };
+    // SAFETY: as just said.
+    unsafe { filled(size, write) }
+}
+
+/// A correlation of every image. Writes the places of the result that the correlation has stands for.
+fn correlate(correlation: &Correlation, batch: usize, panels: &Panels, x: &[f32], y: &mut [MaybeUninit<f32>]) {
+    let stands = batch * correlation.stands[0] * correlation.stands[1];
+    let channels = panels.groups * panels.columns;
+    let line = correlation.plane[1] * channels;
+    let (in_image, out_image) = (x.len() / batch.max(1), correlation.plane[0] * line);
+    if stands == 0 || y.is_empty() {
         return;
     }
-    assert!(x.len() == batch * in_image && y.len() == batch * out_image, "tensors do not fit the convolution");
-    let mut packed = Vec::with_capacity(groups * rows * depth);
-    for group in 0..groups {
-        for tile in tiles(rows, ROWS) {
-            packed.extend((0..depth).flat_map(|k| tile.clone().map(move |row| (row, k))).map(|(row, k)| weight(group, row, k)));
-        }
-    }
-    let view = |most: usize| View::new(correlation, level.lanes(), WANTED, most, out_image);
-    let full = view(batch.div_ceil(rayon::current_num_threads()));
-    let rest = (!batch.is_multiple_of(full.images)).then(|| view(batch % full.images));
-    y.par_chunks_mut(full.images * out_image).enumerate().for_each_init(
-        || vec![0.0; if full.in_place() { 0 } else { full.size() }],
-        |copy, (block, y)| {
-            let view = match &rest {
-                Some(rest) if y.len() == rest.images * out_image => {
-                    copy.fill(0.0);
-                    rest
-                }
-                _ => &full,
-            };
-            assert_eq!(view.images * out_image, y.len(), "blocks cover the batch");
-            let size = if view.in_place() { 0 } else { view.size() };
-            for group in 0..groups {
-                let x = &x[block * full.images * in_image + group * source..];
-                view.fill(x, in_image, &mut copy[..size]);
-                let matrix = if view.in_place() { &x[..view.size()] } else { &copy[..size] };
-                let packed = &packed[group * rows * depth..][..rows * depth];
-                for tile in tiles(rows, ROWS) {
-                    let bias = std::array::from_fn(|r| match bias {
-                        Some(bias) if r < tile.len() => bias[group * rows + tile.start + r],
-                        _ => 0.0,
-                    });
-                    let weights = &packed[tile.start * depth..][..tile.len() * depth];
-                    let y = &mut y[(group * rows + tile.start) * plane..];
-                    products(level, view, matrix, weights, tile.len(), bias, plane, y);
-                }
+    let wanted = (stands / (2 * rayon::current_num_threads())).clamp(24, 512);
+    let portion = correlation.portion(batch, wanted);
+    let band = portion.rows * correlation.out_step[0] * line;
+    y.par_chunks_mut(portion.images * out_image).zip(x.par_chunks(portion.images * in_image)).for_each(|(y, x)| {
+        let band = if portion.images == 1 { band } else { y.len() };
+        y.par_chunks_mut(band).enumerate().for_each(|(i, y)| {
+            let rows = i * portion.rows..((i + 1) * portion.rows).min(correlation.stands[0]);
+            if !rows.is_empty() {
+                Block::read(correlation, x, rows, |block| products(&block, panels, y));
             }
-        },
-    );
+        });
+    });
 }
 
-/// A few rows of the result of a block of images; `y` from the first of them.
-#[allow(clippy::too_many_arguments, reason = "one call of the innermost loop over the vectors of a block")]
-fn products(level: Level, view: &View, matrix: &[f32], weights: &[f32], rows: usize, bias: [f32; ROWS], plane: usize, y: &mut [f32]) {
-    let lanes = level.lanes();
-    let mut spread = [0.0; 12 * 16];
-    let vectors = view.at.len();
-    for first in (0..vectors).step_by(tile::vectors_for(rows)) {
-        let count = tile::vectors_for(rows).min(vectors - first);
-        let mut call = tile::Products {
-            steps: &view.steps,
-            weights: weights.as_ptr(),
-            bias,
-            at: [std::ptr::null(); VECTORS],
-            out: [std::ptr::null_mut(); VECTORS],
-            out_row: plane,
-        };
-        for (at, offset) in call.at.iter_mut().zip(&view.at[first..first + count]) {
-            *at = matrix[*offset..].as_ptr();
-        }
-        let kernel = tile::product_kernel(level, rows, count);
-        if let Some(places) = view.straight(first, count) {
-            for (out, place) in call.out.iter_mut().zip(places) {
-                *out = y[place..place + (rows - 1) * plane + lanes].as_mut_ptr();
+/// Taps of `depth` channels whose elements follow each other are read in one run: the first of each run, and its length.
+fn runs(taps: &[usize], depth: usize, groups: usize) -> (Vec<usize>, usize) {
+    let follows = |pair: &[usize]| groups == 1 && pair[1] == pair[0] + depth;
+    let together = taps.windows(2).take_while(|pair| follows(pair)).count() + 1;
+    let regular = taps.len().is_multiple_of(together) && taps.chunks(together).all(|taps| taps.windows(2).all(follows));
+    if regular { (taps.iter().copied().step_by(together).collect(), together * depth) } else { (taps.to_vec(), depth) }
+}
+
+/// The result for one block; `y` begins with its first row.
+fn products(block: &Block<'_>, panels: &Panels, y: &mut [MaybeUninit<f32>]) {
+    let (lanes, channels) = (panels.level.lanes(), panels.groups * panels.columns);
+    let (stands, taps) = (block.stands(channels), block.taps());
+    assert_eq!(taps.len(), panels.taps, "weights have a cell for each tap");
+    let (runs, length) = runs(&taps, panels.depth, panels.groups);
+    let reach = taps.iter().max().map_or(0, |tap| tap + (panels.groups * panels.depth));
+    assert!(stands.iter().all(|[at, out]| at + reach <= block.data.len() && out + channels <= y.len()), "a stand lies outside");
+    let mut spread = [0.0; ROWS * VECTORS * MOST_LANES];
+    for panel in &panels.panels {
+        let width = panel.vectors * lanes;
+        let whole = width == panel.columns.len();
+        let column = panel.group * panels.columns + panel.columns.start;
+        for stands in stands.chunks(tile::rows_for(panels.level, panel.vectors)) {
+            let mut call = Tile {
+                a: [std::ptr::null(); ROWS],
+                runs: &runs,
+                length,
+                stride: 1,
+                b: panel.weights.as_ptr(),
+                b_row: width,
+                start: Start::Bias(panel.bias.as_ptr()),
+                out: [std::ptr::null_mut(); ROWS],
+            };
+            for (r, [at, out]) in stands.iter().enumerate() {
+                call.a[r] = block.data[at + panel.group * panels.depth..].as_ptr();
+                call.out[r] = if whole { y[out + column..].as_mut_ptr().cast() } else { spread[r * width..].as_mut_ptr() };
             }
-            // SAFETY: `Level` is of this processor; `View::new` saw to it that every vector lies in the matrix, of which `matrix`
-            // has all; `weights` has a row of the tile for each step; rows of the result lie in `y`, as just sliced.
-            unsafe { kernel(&call) };
-        } else {
-            call.out_row = count * lanes;
-            for (v, out) in call.out[..count].iter_mut().enumerate() {
-                *out = spread[v * lanes..].as_mut_ptr();
-            }
-            assert!(rows * count * lanes <= spread.len(), "a tile has at most twelve vectors");
-            // SAFETY: as above, but that the tile is written to `spread`, which has room for it.
-            unsafe { kernel(&call) };
-            for (lane, place) in view.lanes_of(first, count) {
-                for row in 0..rows {
-                    y[row * plane + place] = spread[row * count * lanes + lane];
+            // SAFETY: `Level` is of this processor. Each row of A lies in the block from its stand on, as checked above; the panel
+            // has a row of `width` for each tap and channel, its bias room for the widest panel. A row of the result has `width`
+            // elements in `y` where the panel is whole, else in `spread`, which has room for the largest tile.
+            unsafe { tile::kernel(panels.level, stands.len(), panel.vectors)(&call) };
+            if !whole {
+                for ([_, out], spread) in stands.iter().zip(spread.chunks_exact(width)) {
+                    let y = &mut y[out + column..][..panel.columns.len()];
+                    y.iter_mut().zip(spread).for_each(|(y, value)| _ = y.write(*value));
                 }
             }
         }
@@ -224,110 +224,166 @@ fn products(level: Level, view: &View, matrix: &[f32], weights: &[f32], rows: us
 }
 
 /// Gradient of W from X and the gradient of Y.
-pub(crate) fn weight_gradient(shape: &Shape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    weight_gradient_on(Level::detect(), shape, x, dy, dw);
+pub(crate) fn weight_gradient(shape: &Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    weight_gradient_on(Level::detect(), shape, x, dy)
 }
 
-fn weight_gradient_on(level: Level, shape: &Shape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+fn weight_gradient_on(level: Level, shape: &Shape, x: &[f32], dy: &[f32]) -> Vec<f32> {
     /// Elements of all parts of the gradient together.
     const PARTS: usize = 1 << 19;
-    assert!(x.len() == shape.batch * shape.in_image() && dy.len() == shape.batch * shape.out_image(), "tensors do not fit the convolution");
-    assert_eq!(dw.len(), shape.weights(), "the gradient does not fit the weight");
-    dw.fill(0.0);
+    /// Stands that are worth a part.
+    const STANDS: usize = 1 << 9;
+    let size = shape.weights();
+    shape.check(x.len(), size, dy.len());
+    if shape.depthwise() {
+        return depthwise::weight_gradient(level, shape, x, dy);
+    }
+    let mut dw = vec![0.0; size];
     if dw.is_empty() || x.is_empty() || dy.is_empty() {
-        return;
+        return dw;
+    }
+    let (correlation, cells) = shape.forward();
+    let width = shape.out_channels.next_multiple_of(level.lanes());
+    let depth = cells.len() * shape.in_channels;
+    if depth == 0 {
+        // Every window stands beside the input.
+        return dw;
     }
     // The batch is cut into parts by the shape alone, so that the order of the sum is always the same.
-    let parts = (PARTS / dw.len()).clamp(2, 8).min(shape.batch);
+    let stands = shape.batch * shape.output[0] * shape.output[1];
+    let parts = (PARTS / (shape.groups * depth * width).max(1)).clamp(1, 8).min(stands.div_ceil(STANDS)).min(shape.batch);
     let part = shape.batch.div_ceil(parts);
-    let sums: Vec<Vec<f32>> = (0..shape.batch.div_ceil(part))
-        .into_par_iter()
-        .map(|i| {
-            let images = i * part..((i + 1) * part).min(shape.batch);
-            let mut dw = vec![0.0; dw.len()];
-            let x = &x[images.start * shape.in_image()..images.end * shape.in_image()];
-            let dy = &dy[images.start * shape.out_image()..images.end * shape.out_image()];
-            part_of_weight_gradient(level, shape, x, dy, &mut dw);
-            dw
+    // Where parts are few, the rows of the gradient are shared out as well.
+    let rows = depth.div_ceil(8 / parts).next_multiple_of(ROWS);
+    let sums: Vec<Vec<f32>> = x
+        .par_chunks(part * shape.in_image())
+        .zip(dy.par_chunks(part * shape.out_image()))
+        .map(|(x, dy)| {
+            let mut sums = vec![0.0; shape.groups * depth * width];
+            sums.par_chunks_mut(depth * width).enumerate().for_each(|(group, sums)| {
+                sums.par_chunks_mut(rows * width).enumerate().for_each(|(i, sums)| {
+                    let cut = Cut { group, first: i * rows, count: sums.len() / width };
+                    part_of_weight_gradient(level, shape, &correlation, x, dy, &cut, sums);
+                });
+            });
+            sums
         })
         .collect();
-    for part in sums {
-        dw.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-    }
-}
-
-/// Adds what some of the images contribute.
-fn part_of_weight_gradient(level: Level, shape: &Shape, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-    const WANTED: usize = 128;
-    let (lanes, rows, depth) = (level.lanes(), shape.out_channels, shape.in_channels * shape.cells());
-    let (in_image, out_image) = (shape.in_image(), shape.out_image());
-    let source = shape.in_channels * shape.input[0] * shape.input[1];
-    let plane = shape.output[0] * shape.output[1];
-    let batch = x.len() / in_image;
-    let correlation = shape.forward();
-    let mut view = View::new(&correlation, lanes, WANTED, batch, out_image);
-    let mut copy = vec![0.0; if view.in_place() { 0 } else { view.size() }];
-    let mut gathered = vec![0.0; if view.is_line() { 0 } else { rows * view.at.len() * lanes }];
-    let mut first = 0;
-    while first < batch {
-        if batch - first < view.images {
-            view = View::new(&correlation, lanes, WANTED, batch - first, out_image);
-            copy = vec![0.0; if view.in_place() { 0 } else { view.size() }];
-            gathered.fill(0.0);
-        }
-        let length = view.at.len() * lanes;
-        for group in 0..shape.groups {
-            let x = &x[first * in_image + group * source..];
-            view.fill(x, in_image, &mut copy);
-            let matrix = if view.in_place() { &x[..view.size()] } else { &copy };
-            let dy = &dy[first * out_image + group * rows * plane..];
-            let dy = if view.is_line() {
-                &dy[..rows * length]
-            } else {
-                for (row, gathered) in gathered.chunks_exact_mut(length).take(rows).enumerate() {
-                    view.gather(&dy[row * plane..], gathered);
-                }
-                &gathered[..rows * length]
-            };
-            let dw = &mut dw[group * rows * depth..][..rows * depth];
-            for tile in tiles(rows, SUM_ROWS) {
-                for columns in tiles(depth, tile::columns_for(tile.len())) {
-                    sums(level, &view, matrix, dy, tile.clone(), columns, dw);
+    // From [groups, taps, in_channels, out_channels] to W's order, some output channels at a time.
+    let of_column = shape.in_channels * shape.cells();
+    dw.par_chunks_mut(shape.out_channels * of_column).enumerate().for_each(|(group, dw)| {
+        dw.par_chunks_mut(MOST_LANES * of_column).enumerate().for_each(|(i, dw)| {
+            for (t, cell) in cells.iter().enumerate() {
+                for c in 0..shape.in_channels {
+                    let at = ((group * cells.len() + t) * shape.in_channels + c) * width + i * MOST_LANES;
+                    for (column, dw) in dw.iter_mut().skip(c * shape.cells() + cell).step_by(of_column).enumerate() {
+                        *dw = sums.iter().map(|sums| sums[at + column]).sum();
+                    }
                 }
             }
+        });
+    });
+    dw
+}
+
+/// Rows of one group's gradient [taps · in_channels, out_channels].
+struct Cut {
+    group: usize,
+    first: usize,
+    count: usize,
+}
+
+/// Adds what some of the images contribute to `sums` [rows of the cut, width].
+fn part_of_weight_gradient(level: Level, shape: &Shape, correlation: &Correlation, x: &[f32], dy: &[f32], cut: &Cut, sums: &mut [f32]) {
+    /// Stands of a block, so many that starting a tile costs little.
+    const WANTED: usize = 256;
+    let out_channels = shape.groups * shape.out_channels;
+    let mut vectors = vec![];
+    if correlation.is_matrix() {
+        // One row of stands that goes on from image to image.
+        for (x, dy) in x.chunks(WANTED * correlation.channels).zip(dy.chunks(WANTED * out_channels)) {
+            let stands = dy.len() / out_channels;
+            let line = Correlation { source: [1, stands], stands: [1, stands], plane: [1, stands], ..correlation.clone() };
+            Block::read(&line, x, 0..1, |block| sums_of_products(level, shape, &block, dy, cut, &mut vectors, sums));
         }
-        first += view.images;
+        return;
+    }
+    let portion = correlation.portion(x.len() / shape.in_image(), WANTED);
+    let images = x.chunks(portion.images * shape.in_image()).zip(dy.chunks(portion.images * shape.out_image()));
+    for (x, dy) in images {
+        let band = if portion.images == 1 { WANTED.div_ceil(shape.output[1]).min(shape.output[0]) } else { shape.output[0] };
+        for first in (0..shape.output[0]).step_by(band) {
+            let rows = first..(first + band).min(shape.output[0]);
+            let line = shape.output[1] * out_channels;
+            let dy = if portion.images == 1 { &dy[rows.start * line..rows.end * line] } else { dy };
+            Block::read(correlation, x, rows, |block| sums_of_products(level, shape, &block, dy, cut, &mut vectors, sums));
+        }
     }
 }
 
-/// Adds the contribution of a block of images to a few rows and columns of the gradient `dw` [rows, channels · taps].
-fn sums(
-    level: Level,
-    view: &View,
-    matrix: &[f32],
-    dy: &[f32],
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    dw: &mut [f32],
-) {
-    let (length, depth) = (view.at.len() * level.lanes(), view.steps.len());
-    let place = rows.start * depth + columns.start;
-    let mut call = tile::Sums {
-        at: &view.at,
-        dy: [std::ptr::null(); SUM_ROWS],
-        x: [std::ptr::null(); SUM_COLS],
-        out: dw[place..place + (rows.len() - 1) * depth + columns.len()].as_mut_ptr(),
-        out_row: depth,
-    };
-    for (to, row) in call.dy.iter_mut().zip(rows.clone()) {
-        *to = dy[row * length..(row + 1) * length].as_ptr();
+/// Columns `first..first + count` of rows of `stand` elements side by side, each row `width` wide with zeros at its end; `room`
+/// takes them where they do not stand so already.
+fn panel_of_rows<'a>(rows: &'a [f32], stand: usize, first: usize, count: usize, width: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+    fn copy<const N: usize>(rows: &[f32], stand: usize, first: usize, room: &mut [f32]) {
+        for (to, row) in room.as_chunks_mut::<N>().0.iter_mut().zip(rows.chunks_exact(stand)) {
+            to.copy_from_slice(&row[first..first + N]);
+        }
     }
-    for (to, step) in call.x.iter_mut().zip(&view.steps[columns.clone()]) {
-        *to = matrix[*step..].as_ptr();
+    if stand == width && count == width {
+        return rows;
     }
-    // SAFETY: `Level` is of this processor; `View::new` saw to it that every vector lies in the matrix, of which `matrix` has
-    // all; each row of `dy` has a vector for each of the view's; the rows and columns of the result lie in `dw`, as just sliced.
-    unsafe { tile::sum_kernel(level, rows.len(), columns.len())(&call) };
+    room.clear();
+    room.resize(rows.len() / stand * width, 0.0);
+    match count {
+        // Two vectors or one: copied without a call.
+        8 if width == 8 => copy::<8>(rows, stand, first, room),
+        16 if width == 16 => copy::<16>(rows, stand, first, room),
+        32 if width == 32 => copy::<32>(rows, stand, first, room),
+        _ => {
+            for (to, row) in room.chunks_exact_mut(width).zip(rows.chunks_exact(stand)) {
+                to[..count].copy_from_slice(&row[first..first + count]);
+            }
+        }
+    }
+    room
+}
+
+/// Adds the contribution of one block: sums[k][m] += Σ over stands of x[stand + k] · dy[stand][m]. `vectors` is room for dY.
+fn sums_of_products(level: Level, shape: &Shape, block: &Block<'_>, dy: &[f32], cut: &Cut, vectors: &mut Vec<f32>, sums: &mut [f32]) {
+    let (lanes, depth) = (level.lanes(), shape.in_channels);
+    let (taps, runs) = (block.taps(), block.row_starts());
+    let stand = shape.groups * shape.out_channels;
+    let length = dy.len() / stand / runs.len();
+    let width = shape.out_channels.next_multiple_of(lanes);
+    let reach = runs.iter().max().map_or(0, |run| run + (length - 1) * block.stride());
+    let channel = |k: usize| block.data[taps[k / depth] + cut.group * depth + k % depth..][..=reach].as_ptr();
+    let channels: Vec<*const f32> = (cut.first..cut.first + cut.count).map(channel).collect();
+    for (column, panel) in panels(shape.out_channels, lanes) {
+        let panel_width = panel * lanes;
+        let columns = column..(column + panel_width).min(shape.out_channels);
+        let dy = panel_of_rows(dy, stand, cut.group * shape.out_channels + columns.start, columns.len(), panel_width, vectors);
+        let rows = tile::rows_for(level, panel);
+        for first in (0..cut.count).step_by(rows) {
+            let count = rows.min(cut.count - first);
+            let mut call = Tile {
+                a: [std::ptr::null(); ROWS],
+                runs: &runs,
+                length,
+                stride: block.stride(),
+                b: dy.as_ptr(),
+                b_row: panel_width,
+                start: Start::Result,
+                out: [std::ptr::null_mut(); ROWS],
+            };
+            call.a[..count].copy_from_slice(&channels[first..first + count]);
+            for (out, sums) in call.out.iter_mut().zip(sums[first * width..(first + count) * width].chunks_exact_mut(width)) {
+                *out = sums[column..][..panel_width].as_mut_ptr();
+            }
+            // SAFETY: `Level` is of this processor. Row k of A is read at the stands alone, the last of which lies in the block, as
+            // just sliced; the panel of dY has a row for each stand; rows of the result were sliced.
+            unsafe { tile::kernel(level, count, panel)(&call) };
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,41 @@
 
 use std::sync::LazyLock;
 
+/// A function compiled for each instruction set, so that the compiler turns its loops into vectors as wide as there are; which
+/// one runs is said by a [`Level`] before the arguments.
+macro_rules! vectorized {
+    ($($(#[$meta:meta])* fn $name:ident $([$($generics:tt)*])? ($($arg:ident: $type:ty),* $(,)?) $body:block)*) => { $(
+        $(#[$meta])*
+        fn $name $(<$($generics)*>)? (level: $crate::cpu::simd::Level, $($arg: $type),*) {
+            #[inline(always)]
+            fn portable $(<$($generics)*>)? ($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2 $(<$($generics)*>)? ($($arg: $type),*) {
+                portable($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            unsafe fn avx512 $(<$($generics)*>)? ($($arg: $type),*) {
+                portable($($arg),*)
+            }
+
+            match level {
+                $crate::cpu::simd::Level::Portable => portable($($arg),*),
+                // SAFETY: a `Level` is of this processor.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::cpu::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    )* };
+}
+pub(super) use vectorized;
+
 /// What the kernels need of a vector. Implementations are inlined into functions compiled for their instruction set.
 ///
 /// # Safety
@@ -17,8 +52,10 @@ pub(super) unsafe trait Simd {
     unsafe fn store(to: *mut f32, vector: Self::Vector);
     /// a · b + c
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    unsafe fn sum(vector: Self::Vector) -> f32;
 }
+
+/// Elements of the widest vector.
+pub(super) const MOST_LANES: usize = 16;
 
 /// Instruction sets, the widest last. A result may differ in its last bits from one to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +81,9 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         {
             levels.extend((is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Level::Avx2));
-            levels.extend(is_x86_feature_detected!("avx512f").then_some(Level::Avx512));
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            let complete = wide && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
+            levels.extend(complete.then_some(Level::Avx512));
         }
         levels
     }
@@ -90,12 +129,6 @@ unsafe impl Simd for Portable {
     unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| if cfg!(target_arch = "aarch64") { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
     }
-
-    #[inline(always)]
-    unsafe fn sum(v: [f32; 8]) -> f32 {
-        let [a, b, c, d] = [v[0] + v[4], v[1] + v[5], v[2] + v[6], v[3] + v[7]];
-        (a + c) + (b + d)
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -134,16 +167,6 @@ pub(super) mod x86 {
             // SAFETY: as the trait demands.
             unsafe { _mm256_fmadd_ps(a, b, c) }
         }
-
-        #[inline(always)]
-        unsafe fn sum(vector: __m256) -> f32 {
-            // SAFETY: as the trait demands.
-            unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-            }
-        }
     }
 
     /// Sixteen lanes, thirty-two registers.
@@ -176,12 +199,6 @@ pub(super) mod x86 {
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: as the trait demands.
             unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-
-        #[inline(always)]
-        unsafe fn sum(vector: __m512) -> f32 {
-            // SAFETY: as the trait demands.
-            unsafe { _mm512_reduce_add_ps(vector) }
         }
     }
 }

@@ -1,180 +1,136 @@
-//! The two innermost loops: a few rows of a product, and a few sums of products.
+//! The innermost loop of convolutions: a few rows of a matrix product, one operand read through a table of offsets.
 //!
-//! Both read one operand through a table of offsets, so that the matrix of a convolution is never written out where the
-//! image itself can be read.
+//! The image under a sliding window is never written out as a matrix: a row of the product begins at its own place in the
+//! image, and the table leads from there to each cell of the window.
 #![allow(unsafe_code)] // Reads and writes through pointers, in functions compiled for an instruction set.
 
 use super::simd::{Level, Portable, Simd};
 
-/// Most rows of a tile of products.
-pub(super) const ROWS: usize = 6;
-/// Most vectors of a tile of products.
-pub(super) const VECTORS: usize = 8;
+/// Most rows of a tile.
+pub(super) const ROWS: usize = 8;
+/// Most vectors of a tile: with three, the compiler runs out of registers where there are sixteen.
+pub(super) const VECTORS: usize = 2;
 
-/// out[r][v] = bias[r] + Σₖ weights[k][r] · (the vector at `at[v] + steps[k]`), for the rows and vectors of one tile.
-pub(super) struct Products<'a> {
-    pub(super) steps: &'a [usize],
-    /// `[steps, rows]`
-    pub(super) weights: *const f32,
-    pub(super) bias: [f32; ROWS],
-    pub(super) at: [*const f32; VECTORS],
-    pub(super) out: [*mut f32; VECTORS],
-    /// Elements from a row of the result to the next.
-    pub(super) out_row: usize,
+/// What a tile's sums start from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// One vector of numbers for all rows.
+    Bias(*const f32),
+    /// What stands in the result.
+    Result,
 }
 
-/// Vectors that a tile of `rows` rows has registers for.
-pub(super) fn vectors_for(rows: usize) -> usize {
-    match rows {
-        1 => 8,
-        2 => 4,
-        3 => 3,
-        _ => 2,
+/// out[r][v] = start + Σ A[r][k] · B[k][v] for the rows and vectors of one tile. Row r of A stands at `a[r] + run + stride·j`
+/// for each run and each j below `length`, in this order; row k of B at `b + b_row·k`.
+pub(super) struct Tile<'a> {
+    pub(super) a: [*const f32; ROWS],
+    pub(super) runs: &'a [usize],
+    pub(super) length: usize,
+    pub(super) stride: usize,
+    pub(super) b: *const f32,
+    pub(super) b_row: usize,
+    pub(super) start: Start,
+    pub(super) out: [*mut f32; ROWS],
+}
+
+/// Rows that a tile of `vectors` vectors has registers for.
+pub(super) fn rows_for(level: Level, vectors: usize) -> usize {
+    match (level, vectors) {
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512, _) => ROWS,
+        (_, 1) => ROWS,
+        _ => 6,
+    }
+}
+
+/// Steps of a loop whose distances are known.
+const STEPS: usize = 4;
+
+/// Adds the products of one element of each row and one row of vectors.
+#[inline(always)]
+unsafe fn add_step<S: Simd, const R: usize, const V: usize>(sums: &mut [[S::Vector; V]; R], a: [*const f32; R], b: *const f32) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let b: [S::Vector; V] = std::array::from_fn(|v| S::load(b.add(v * S::LANES)));
+        for (sums, a) in sums.iter_mut().zip(a) {
+            let a = S::splat(*a);
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum = S::fma(a, b, *sum);
+            }
+        }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "r counts rows of pointers and of sums alike")]
-unsafe fn products<S: Simd, const R: usize, const V: usize>(tile: &Products<'_>) {
+unsafe fn tile<S: Simd, const R: usize, const V: usize>(tile: &Tile<'_>) {
     // SAFETY: the caller of the kernel vouches for pointers and instruction set.
     unsafe {
-        let mut sums: [[S::Vector; V]; R] = std::array::from_fn(|r| [S::splat(tile.bias[r]); V]);
-        let mut weights = tile.weights;
-        for step in tile.steps {
-            let x: [S::Vector; V] = std::array::from_fn(|v| S::load(tile.at[v].add(*step)));
-            for r in 0..R {
-                let w = S::splat(*weights.add(r));
-                for v in 0..V {
-                    sums[r][v] = S::fma(w, x[v], sums[r][v]);
+        let mut sums: [[S::Vector; V]; R] = match tile.start {
+            Start::Bias(bias) => [std::array::from_fn(|v| S::load(bias.add(v * S::LANES))); R],
+            Start::Result => std::array::from_fn(|r| std::array::from_fn(|v| S::load(tile.out[r].add(v * S::LANES)))),
+        };
+        let mut b = tile.b;
+        for run in tile.runs {
+            let a: [*const f32; R] = std::array::from_fn(|r| tile.a[r].add(*run));
+            let mut done = 0;
+            if tile.stride == 1 && tile.b_row == V * S::LANES {
+                // Most products: with distances that are known here, a step is little but loads and products.
+                while done + STEPS <= tile.length {
+                    for step in 0..STEPS {
+                        let a = std::array::from_fn(|r| a[r].add(done + step));
+                        add_step::<S, R, V>(&mut sums, a, b.add(step * V * S::LANES));
+                    }
+                    done += STEPS;
+                    b = b.add(STEPS * V * S::LANES);
                 }
             }
-            weights = weights.add(R);
+            for step in done..tile.length {
+                add_step::<S, R, V>(&mut sums, std::array::from_fn(|r| a[r].add(step * tile.stride)), b);
+                b = b.add(tile.b_row);
+            }
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                S::store(tile.out[v].add(r * tile.out_row), sum);
+                S::store(tile.out[r].add(v * S::LANES), sum);
             }
         }
     }
 }
 
-/// Most rows of a tile of sums.
-pub(super) const SUM_ROWS: usize = 4;
-/// Most columns of a tile of sums.
-pub(super) const SUM_COLS: usize = 5;
+/// A compiled tile.
+pub(super) type Kernel = unsafe fn(&Tile<'_>);
 
-/// out[r][c] += Σᵥ (the vector `v` of `dy[r]`) · (the vector at `x[c] + at[v]`), all lanes added up.
-pub(super) struct Sums<'a> {
-    pub(super) at: &'a [usize],
-    pub(super) dy: [*const f32; SUM_ROWS],
-    pub(super) x: [*const f32; SUM_COLS],
-    pub(super) out: *mut f32,
-    /// Elements from a row of the result to the next.
-    pub(super) out_row: usize,
-}
-
-/// Columns that a tile of `rows` rows has registers for.
-pub(super) fn columns_for(rows: usize) -> usize {
-    match rows {
-        1 | 2 => 5,
-        3 => 4,
-        _ => 3,
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "r counts rows of pointers and of sums alike")]
-unsafe fn sums<S: Simd, const R: usize, const C: usize>(tile: &Sums<'_>) {
-    // SAFETY: the caller of the kernel vouches for pointers and instruction set.
-    unsafe {
-        let mut sums = [[S::splat(0.0); C]; R];
-        for (v, at) in tile.at.iter().enumerate() {
-            let x: [S::Vector; C] = std::array::from_fn(|c| S::load(tile.x[c].add(*at)));
-            for r in 0..R {
-                let dy = S::load(tile.dy[r].add(v * S::LANES));
-                for c in 0..C {
-                    sums[r][c] = S::fma(dy, x[c], sums[r][c]);
-                }
-            }
-        }
-        for (r, sums) in sums.into_iter().enumerate() {
-            for (c, sum) in sums.into_iter().enumerate() {
-                *tile.out.add(r * tile.out_row + c) += S::sum(sum);
-            }
-        }
-    }
-}
-
-/// A compiled tile of products.
-pub(super) type ProductKernel = unsafe fn(&Products<'_>);
-/// A compiled tile of sums.
-pub(super) type SumKernel = unsafe fn(&Sums<'_>);
-
-/// Both loops for every size of tile, compiled for one instruction set.
+/// The loop for every size of tile, compiled for one instruction set.
 macro_rules! compiled {
     ($name:ident, $simd:ty $(, $features:literal)?) => {
         mod $name {
             use super::*;
 
             $(#[target_feature(enable = $features)])?
-            unsafe fn product<const R: usize, const V: usize>(tile: &Products<'_>) {
+            unsafe fn sized<const R: usize, const V: usize>(call: &Tile<'_>) {
                 // SAFETY: passed on to the caller.
-                unsafe { products::<$simd, R, V>(tile) }
+                unsafe { tile::<$simd, R, V>(call) }
             }
 
-            $(#[target_feature(enable = $features)])?
-            unsafe fn sum<const R: usize, const C: usize>(tile: &Sums<'_>) {
-                // SAFETY: passed on to the caller.
-                unsafe { sums::<$simd, R, C>(tile) }
-            }
-
-            pub(super) fn product_kernel(rows: usize, vectors: usize) -> ProductKernel {
-                match (rows, vectors) {
-                    (1, 1) => product::<1, 1>,
-                    (1, 2) => product::<1, 2>,
-                    (1, 3) => product::<1, 3>,
-                    (1, 4) => product::<1, 4>,
-                    (1, 5) => product::<1, 5>,
-                    (1, 6) => product::<1, 6>,
-                    (1, 7) => product::<1, 7>,
-                    (1, 8) => product::<1, 8>,
-                    (2, 1) => product::<2, 1>,
-                    (2, 2) => product::<2, 2>,
-                    (2, 3) => product::<2, 3>,
-                    (2, 4) => product::<2, 4>,
-                    (3, 1) => product::<3, 1>,
-                    (3, 2) => product::<3, 2>,
-                    (3, 3) => product::<3, 3>,
-                    (4, 1) => product::<4, 1>,
-                    (4, 2) => product::<4, 2>,
-                    (5, 1) => product::<5, 1>,
-                    (5, 2) => product::<5, 2>,
-                    (6, 1) => product::<6, 1>,
-                    (6, 2) => product::<6, 2>,
-                    _ => unreachable!("no tile of {rows} rows and {vectors} vectors"),
+            fn of_rows<const V: usize>(rows: usize) -> Kernel {
+                match rows {
+                    1 => sized::<1, V>,
+                    2 => sized::<2, V>,
+                    3 => sized::<3, V>,
+                    4 => sized::<4, V>,
+                    5 => sized::<5, V>,
+                    6 => sized::<6, V>,
+                    7 => sized::<7, V>,
+                    8 => sized::<8, V>,
+                    _ => unreachable!("no tile of {rows} rows"),
                 }
             }
 
-            pub(super) fn sum_kernel(rows: usize, columns: usize) -> SumKernel {
-                match (rows, columns) {
-                    (1, 1) => sum::<1, 1>,
-                    (1, 2) => sum::<1, 2>,
-                    (1, 3) => sum::<1, 3>,
-                    (1, 4) => sum::<1, 4>,
-                    (1, 5) => sum::<1, 5>,
-                    (2, 1) => sum::<2, 1>,
-                    (2, 2) => sum::<2, 2>,
-                    (2, 3) => sum::<2, 3>,
-                    (2, 4) => sum::<2, 4>,
-                    (2, 5) => sum::<2, 5>,
-                    (3, 1) => sum::<3, 1>,
-                    (3, 2) => sum::<3, 2>,
-                    (3, 3) => sum::<3, 3>,
-                    (3, 4) => sum::<3, 4>,
-                    (4, 1) => sum::<4, 1>,
-                    (4, 2) => sum::<4, 2>,
-                    (4, 3) => sum::<4, 3>,
-                    _ => unreachable!("no tile of {rows} rows and {columns} columns"),
+            pub(super) fn kernel(rows: usize, vectors: usize) -> Kernel {
+                match vectors {
+                    1 => of_rows::<1>(rows),
+                    2 => of_rows::<2>(rows),
+                    _ => unreachable!("no tile of {vectors} vectors"),
                 }
             }
         }
@@ -186,24 +142,13 @@ compiled!(avx2, crate::cpu::simd::x86::Avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 compiled!(avx512, crate::cpu::simd::x86::Avx512, "avx512f");
 
-/// The tile of products for so many rows and vectors.
-pub(super) fn product_kernel(level: Level, rows: usize, vectors: usize) -> ProductKernel {
+/// The tile of so many rows and vectors.
+pub(super) fn kernel(level: Level, rows: usize, vectors: usize) -> Kernel {
     match level {
-        Level::Portable => portable::product_kernel(rows, vectors),
+        Level::Portable => portable::kernel(rows, vectors),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => avx2::product_kernel(rows, vectors),
+        Level::Avx2 => avx2::kernel(rows, vectors),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => avx512::product_kernel(rows, vectors),
-    }
-}
-
-/// The tile of sums for so many rows and columns.
-pub(super) fn sum_kernel(level: Level, rows: usize, columns: usize) -> SumKernel {
-    match level {
-        Level::Portable => portable::sum_kernel(rows, columns),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => avx2::sum_kernel(rows, columns),
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => avx512::sum_kernel(rows, columns),
+        Level::Avx512 => avx512::kernel(rows, vectors),
     }
 }

@@ -7,7 +7,7 @@ use penjing_graph::ValueId;
 use super::Engine;
 use crate::ExecError;
 use crate::executor::{Objective, UpdateRule};
-use crate::kernels::{Float, Kernels, Value};
+use crate::kernels::{Adam, Float, Kernels, Sgd, Value};
 
 /// What an optimizer remembers of each weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,43 +40,47 @@ impl Moment {
 pub(super) type Moments<B> = BTreeMap<(Moment, ValueId), Float<B>>;
 
 impl<B: Kernels> Engine<B> {
-    /// Moves one weight. Weight decay applies to every trainable weight, biases and scales included, as in PyTorch.
-    pub(super) fn update(&mut self, id: ValueId, gradient: Float<B>, objective: &Objective, step: u64) -> Result<(), ExecError> {
+    /// Moves one weight by its gradient times `shrink`. Weight decay applies to every trainable weight, biases and scales
+    /// included, as in PyTorch.
+    pub(super) fn update(
+        &mut self,
+        id: ValueId,
+        gradient: Float<B>,
+        shrink: f32,
+        objective: &Objective,
+        step: u64,
+    ) -> Result<(), ExecError> {
         let Some(Value::Float(weight)) = self.weights.remove(&id) else {
             return Err(ExecError::Option(format!("`{}` is not a weight of floats", self.name(id))));
         };
-        let mut memory = |moment: Moment| self.moments.remove(&(moment, id)).unwrap_or_else(|| weight.zeros_like());
+        let mut memory = |moment: Moment| self.moments.remove(&(moment, id)).unwrap_or_else(|| weight.zeros_like()).0;
         let rate = objective.learning_rate;
         let (weight, memories) = match objective.rule {
-            UpdateRule::Sgd { momentum, nesterov, weight_decay } => {
-                let gradient = decayed(gradient, &weight, weight_decay);
-                if momentum == 0.0 {
-                    (weight - gradient * rate, vec![])
-                } else {
-                    let velocity = memory(Moment::Momentum) * momentum + gradient.clone();
-                    let direction = if nesterov { gradient + velocity.clone() * momentum } else { velocity.clone() };
-                    (weight - direction * rate, vec![(Moment::Momentum, velocity)])
-                }
+            UpdateRule::Sgd { momentum, nesterov, weight_decay: decay } => {
+                let velocity = (momentum != 0.0).then(|| memory(Moment::Momentum));
+                let (weight, velocity) = B::sgd(weight.0, gradient.0, velocity, Sgd { rate, momentum, nesterov, decay, shrink });
+                (weight, velocity.map(|velocity| (Moment::Momentum, velocity)).into_iter().collect::<Vec<_>>())
             }
             UpdateRule::Adam { beta1, beta2, epsilon, weight_decay, decoupled } => {
-                let gradient = decayed(gradient, &weight, if decoupled { 0.0 } else { weight_decay });
-                let first = memory(Moment::First) * beta1 + gradient.clone() * (1.0 - beta1);
-                let second = memory(Moment::Second) * beta2 + gradient.square() * (1.0 - beta2);
-                let weight = if decoupled && weight_decay != 0.0 { weight * (1.0 - rate * weight_decay) } else { weight };
                 let unbiased = |beta: f32| 1.0 - f64::from(beta).powf(step as f64);
-                let root = second.clone().sqrt() * (1.0 / unbiased(beta2).sqrt()) as f32 + epsilon;
-                let direction = first.clone() / root * (f64::from(rate) / unbiased(beta1)) as f32;
-                (weight - direction, vec![(Moment::First, first), (Moment::Second, second)])
+                let numbers = Adam {
+                    rate: (f64::from(rate) / unbiased(beta1)) as f32,
+                    beta1,
+                    beta2,
+                    unbiased: (1.0 / unbiased(beta2).sqrt()) as f32,
+                    epsilon,
+                    decay: if decoupled { 0.0 } else { weight_decay },
+                    keep: if decoupled { 1.0 - rate * weight_decay } else { 1.0 },
+                    shrink,
+                };
+                let moments = [memory(Moment::First), memory(Moment::Second)];
+                let [weight, first, second] = B::adam(weight.0, gradient.0, moments, numbers);
+                (weight, vec![(Moment::First, first), (Moment::Second, second)])
             }
         };
-        self.weights.insert(id, weight.into());
-        self.moments.extend(memories.into_iter().map(|(moment, t)| ((moment, id), t)));
+        self.weights.insert(id, Float(weight).into());
+        self.moments.extend(memories.into_iter().map(|(moment, t)| ((moment, id), Float(t))));
         self.changed.insert(id);
         Ok(())
     }
-}
-
-/// g + decay·w
-fn decayed<B: Kernels>(gradient: Float<B>, weight: &Float<B>, decay: f32) -> Float<B> {
-    if decay == 0.0 { gradient } else { gradient + weight.clone() * decay }
 }

@@ -13,8 +13,8 @@ pub(super) fn activation<B: Kernels>(op: Activation, mut call: Call<'_, B>) -> R
     let positive = move |x: Float<B>| Float::<B>::indicator(x.above(0.0), kind);
     Ok(match op {
         Activation::Relu => {
-            let y = Float(B::relu(x.0));
-            Done::unary(y.clone(), move |dy| Float(B::relu_backward(y.0, dy.0)))
+            let y = Float(<B as Kernels>::relu(x.0));
+            Done::unary(y.clone(), move |dy| Float(B::relu_grad(y.0, dy.0)))
         }
         Activation::LeakyRelu { alpha } => {
             let slope = positive(x.clone()) * (1.0 - alpha) + alpha;
@@ -85,11 +85,8 @@ pub(super) fn activation<B: Kernels>(op: Activation, mut call: Call<'_, B>) -> R
             Done::unary(x * gate.clone(), move |dy| dy * gate)
         }
         Activation::Gelu { tanh: false } => {
-            let phi = ((x.clone() / 2f32.sqrt()).erf() + 1.0) * 0.5;
-            Done::unary(x.clone() * phi.clone(), move |dy| {
-                let density = (x.clone().square() * -0.5).exp() / (2.0 * PI).sqrt();
-                dy * (phi + x * density)
-            })
+            let y = Float(<B as Kernels>::gelu(x.0.clone()));
+            Done::unary(y, move |dy| Float(B::gelu_grad(x.0, dy.0)))
         }
         Activation::Gelu { tanh: true } => {
             let c = (2.0 / PI).sqrt();
@@ -132,18 +129,9 @@ pub(super) fn softmax<B: Kernels>(op: Softmax, mut call: Call<'_, B>) -> Result<
             (dy.clone() - y.exp() * dy.sum(&[axis])).reshape(&dims)
         })
     } else {
-        let y = exp_normalized(x, axis);
-        Done::unary(y.clone().reshape(&dims), move |dy| {
-            let dy = dy.reshape(&shape);
-            (y.clone() * (dy.clone() - (dy * y).sum(&[axis]))).reshape(&dims)
-        })
+        let y = Float(<B as Kernels>::softmax(x.0, axis));
+        Done::unary(y.clone().reshape(&dims), move |dy| Float::<B>(B::softmax_grad(y.0, dy.reshape(&shape).0, axis)).reshape(&dims))
     })
-}
-
-/// eˣ / Σ eˣ along `axis`, shifted by the largest so that nothing overflows.
-pub(crate) fn exp_normalized<B: Kernels>(x: Float<B>, axis: usize) -> Float<B> {
-    let e = (x.clone() - x.max_along(axis)).exp();
-    e.clone() / e.sum(&[axis])
 }
 
 /// x − ln Σ eˣ along `axis`, shifted by the largest so that nothing overflows.

@@ -10,7 +10,7 @@ pub(super) fn conv<B: Kernels>(op: &Conv, mut call: Call<'_, B>) -> Result<Done<
     let (wants_x, wants_w, wants_b) = (call.wants(0), call.wants(1), call.wants(2));
     let (x, w, bias) = (call.float(0)?, call.float(1)?, call.optional_float(2)?);
     let (x_dims, w_dims) = (x.dims(), w.dims());
-    let rank = checked_rank(&call, &x_dims, &w_dims)?;
+    checked_rank(&call, &x_dims, &w_dims)?;
     let group = op.group;
     if group == 0 || x_dims[1] != w_dims[1] * group || !w_dims[0].is_multiple_of(group) {
         return Err(call.refuse(format!("a weight of shape {w_dims:?} in {group} groups does not fit an input of shape {x_dims:?}")));
@@ -22,7 +22,7 @@ pub(super) fn conv<B: Kernels>(op: &Conv, mut call: Call<'_, B>) -> Result<Done<
     check_bias(&call, bias.as_ref(), w_dims[0])?;
     let y = Float(B::conv(x.0.clone(), w.0.clone(), bias.map(|b| b.0), &sliding, group));
     Ok(Done::nary(y, move |dy: Float<B>| {
-        let db = wants_b.then(|| channel_sum(dy.clone(), rank));
+        let db = wants_b.then(|| Float(B::channel_sum(dy.0.clone())));
         let dw = wants_w.then(|| Float(B::conv_weight_grad(x.0, &w_dims, dy.0.clone(), &sliding, group)));
         let dx = wants_x.then(|| Float(B::conv_input_grad(&x_dims, w.0, dy.0, &sliding, group)));
         vec![dx, dw, db]
@@ -48,7 +48,7 @@ pub(super) fn conv_transpose<B: Kernels>(op: &ConvTranspose, mut call: Call<'_, 
         None => y,
     };
     Ok(Done::nary(y, move |dy: Float<B>| {
-        let db = wants_b.then(|| channel_sum(dy.clone(), rank));
+        let db = wants_b.then(|| Float(B::channel_sum(dy.0.clone())));
         let dw = wants_w.then(|| Float(B::conv_weight_grad(dy.0.clone(), &w_dims, x.0, &sliding, group)));
         let dx = wants_x.then(|| Float(B::conv(dy.0, w.0, None, &sliding, group)));
         vec![dx, dw, db]
@@ -103,11 +103,4 @@ fn check_bias<B: Kernels>(call: &Call<'_, B>, bias: Option<&Float<B>>, channels:
         Some(dims) if dims != [channels] => Err(call.refuse(format!("a bias of shape {dims:?} does not fit {channels} channels"))),
         _ => Ok(()),
     }
-}
-
-/// Sum over all axes but the channels'.
-fn channel_sum<B: Kernels>(dy: Float<B>, rank: usize) -> Float<B> {
-    let channels = dy.dims()[1];
-    let axes: Vec<usize> = (0..rank).filter(|axis| *axis != 1).collect();
-    dy.sum(&axes).reshape(&[channels])
 }

@@ -7,6 +7,7 @@ use penjing_graph::ops::{Binary, Clip, Dropout, Unary, Variadic};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::device::Bounds;
 use super::{Call, Done, Float, Kernels, Mode, Value, broadcast, device_type};
 use crate::ExecError;
 
@@ -284,19 +285,9 @@ pub(super) fn clip<B: Kernels>(op: Clip, mut call: Call<'_, B>) -> Result<Done<B
     let (lo, hi) = (bound(1, op.min)?, bound(2, op.max)?);
     match call.value(0)? {
         Value::Float(x) => {
-            // Where lo > hi, hi wins, as ONNX says.
-            let raised = match lo {
-                Some(lo) => Float(B::float_clamp_min(x.0.clone(), lo.into())),
-                None => x.clone(),
-            };
-            let y = match hi {
-                Some(hi) => Float(B::float_clamp_max(raised.0, hi.into())),
-                None => raised,
-            };
-            Ok(Done::unary(y, move |dy| {
-                let dy = lo.map_or(dy.clone(), |lo| dy.zero_where(x.clone().below(lo as f32)));
-                hi.map_or(dy.clone(), |hi| dy.zero_where(x.above(hi as f32)))
-            }))
+            let bounds = Bounds { lo, hi };
+            let y = Float(B::clip(x.0.clone(), bounds));
+            Ok(Done::unary(y, move |dy| Float(B::clip_grad(x.0, dy.0, bounds))))
         }
         Value::Int(x) => {
             let x = lo.map_or(x.clone(), |lo| B::int_clamp_min(x, (lo as i64).into()));

@@ -2,11 +2,11 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use burn_backend::ops::PadMode;
 use burn_backend::tensor::{BoolTensor, FloatTensor, IndexingUpdateOp, IntTensor};
-use burn_backend::{BoolDType, FloatDType, Scalar, Shape, Slice, TensorData, TensorMetadata};
+use burn_backend::{BoolDType, FloatDType, Scalar, Shape, TensorData, TensorMetadata};
 
 use super::Kernels;
+use super::device::{Arithmetic, Bounds, Function, Span};
 
 /// A float tensor of run-time rank. Cloning counts a reference; arithmetic on an unshared one works in place.
 #[derive(Debug)]
@@ -102,19 +102,32 @@ impl<B: Kernels> Float<B> {
         self.reshape(&dims)
     }
 
+    /// What stands at the positions of every axis.
+    pub(crate) fn cut(self, spans: &[Span]) -> Self {
+        let whole = self.dims().iter().zip(spans).all(|(n, span)| span.count == *n && span.step == 1);
+        if whole { self } else { Float(B::cut(self.0, spans)) }
+    }
+
+    /// A tensor of shape `dims` with this at the positions of every axis and `fill` elsewhere.
+    pub(crate) fn place(self, dims: &[usize], spans: &[Span], fill: f32) -> Self {
+        if self.dims() == dims { self } else { Float(B::place(self.0, dims, spans, fill)) }
+    }
+
     /// Positions `start..start + length` of every axis.
     pub(crate) fn window(self, spans: &[(usize, usize)]) -> Self {
-        let slices: Vec<Slice> = spans.iter().map(|(start, n)| Slice::new(*start as isize, Some((start + n) as isize), 1)).collect();
-        Float(B::float_slice(self.0, &slices))
+        self.cut(&spans.iter().map(|(start, count)| Span { start: *start, count: *count, step: 1 }).collect::<Vec<_>>())
     }
 
     /// Cells of `value` before and after every axis.
     pub(crate) fn pad(self, widths: &[(usize, usize)], value: f32) -> Self {
-        if widths.iter().all(|w| *w == (0, 0)) { self } else { Float(B::float_pad(self.0, widths, PadMode::Constant(value))) }
+        let dims = self.dims();
+        let padded: Vec<usize> = dims.iter().zip(widths).map(|(n, (before, after))| n + before + after).collect();
+        let spans: Vec<Span> = dims.iter().zip(widths).map(|(n, (before, _))| Span { start: *before, count: *n, step: 1 }).collect();
+        self.place(&padded, &spans, value)
     }
 
     pub(crate) fn concat(parts: Vec<Self>, axis: usize) -> Self {
-        Float(B::float_cat(parts.into_iter().map(|p| p.0).collect(), axis))
+        Float(B::concat(parts.into_iter().map(|p| p.0).collect(), axis))
     }
 
     /// Positions `index` of one axis.
@@ -131,7 +144,7 @@ impl<B: Kernels> Float<B> {
     /// Sum along `axes`, which stay with size 1.
     pub(crate) fn sum(self, axes: &[usize]) -> Self {
         let axes: std::collections::BTreeSet<_> = axes.iter().copied().collect();
-        axes.into_iter().rev().fold(self, |x, axis| if x.dims()[axis] == 1 { x } else { Float(B::float_sum_dim(x.0, axis)) })
+        Float(<B as Kernels>::sum(self.0, &axes.into_iter().collect::<Vec<_>>()))
     }
 
     /// Mean along `axes`, which stay with size 1.
@@ -170,7 +183,7 @@ impl<B: Kernels> Float<B> {
     }
 
     pub(crate) fn exp(self) -> Self {
-        Float(B::float_exp(self.0))
+        Float(B::function(Function::Exp, self.0))
     }
 
     pub(crate) fn ln(self) -> Self {
@@ -194,7 +207,7 @@ impl<B: Kernels> Float<B> {
     }
 
     pub(crate) fn tanh(self) -> Self {
-        Float(B::float_tanh(self.0))
+        Float(B::function(Function::Tanh, self.0))
     }
 
     pub(crate) fn sin(self) -> Self {
@@ -206,7 +219,7 @@ impl<B: Kernels> Float<B> {
     }
 
     pub(crate) fn erf(self) -> Self {
-        Float(B::float_erf(self.0))
+        Float(B::function(Function::Erf, self.0))
     }
 
     pub(crate) fn floor(self) -> Self {
@@ -214,7 +227,7 @@ impl<B: Kernels> Float<B> {
     }
 
     pub(crate) fn sigmoid(self) -> Self {
-        Float(B::sigmoid(self.0))
+        Float(B::function(Function::Sigmoid, self.0))
     }
 
     pub(crate) fn square(self) -> Self {
@@ -222,7 +235,7 @@ impl<B: Kernels> Float<B> {
     }
 
     pub(crate) fn clamp(self, lo: f32, hi: f32) -> Self {
-        Float(B::float_clamp(self.0, f64::from(lo).into(), f64::from(hi).into()))
+        Float(B::clip(self.0, Bounds { lo: Some(lo.into()), hi: Some(hi.into()) }))
     }
 
     pub(crate) fn pow(self, exponent: Self) -> Self {
@@ -287,25 +300,24 @@ fn align<B: Kernels>(a: Float<B>, b: Float<B>) -> (FloatTensor<B>, FloatTensor<B
 }
 
 macro_rules! arithmetic {
-    ($($operator:ident $method:ident $tensors:ident $scalar:ident),*) => { $(
+    ($($operator:ident $method:ident),*) => { $(
         impl<B: Kernels> $operator for Float<B> {
             type Output = Self;
             fn $method(self, other: Self) -> Self {
                 let (a, b) = align(self, other);
-                Float(B::$tensors(a, b))
+                Float(B::arithmetic(Arithmetic::$operator, a, b))
             }
         }
         impl<B: Kernels> $operator<f32> for Float<B> {
             type Output = Self;
             fn $method(self, other: f32) -> Self {
-                Float(B::$scalar(self.0, f64::from(other).into()))
+                Float(B::scalar(Arithmetic::$operator, self.0, other))
             }
         }
     )* };
 }
 arithmetic! {
-    Add add float_add float_add_scalar, Sub sub float_sub float_sub_scalar,
-    Mul mul float_mul float_mul_scalar, Div div float_div float_div_scalar
+    Add add, Sub sub, Mul mul, Div div
 }
 
 impl<B: Kernels> Sub<Float<B>> for f32 {

@@ -95,6 +95,7 @@ fn cases() -> Vec<Case> {
         Case { mode: Mode::Training { seed: 1 }, ..case("batch normalization in training", batch, batch_inputs()) },
         Case { mode: Mode::Training { seed: 1 }, ..case("batch normalization of rows in training", batch, vec![x(&[5, 3]), positive(&[3]), x(&[3]), w(&[3]), positive(&[3])]) },
         case("layer normalization", LayerNormalization { axis: -1, epsilon: 1e-5, stash_type: 1 }, vec![x(&[2, 3, 5]), positive(&[5]), x(&[5])]),
+        case("layer normalization with a scale for each row", LayerNormalization { axis: -1, epsilon: 1e-5, stash_type: 1 }, vec![x(&[2, 3, 5]), positive(&[3, 1]), x(&[3, 5])]),
         case("layer normalization of two axes", LayerNormalization { axis: 1, epsilon: 1e-5, stash_type: 1 }, vec![x(&[2, 3, 4]), positive(&[3, 4])]),
         case("instance normalization", InstanceNormalization { epsilon: 1e-5 }, vec![x(&[2, 3, 2, 3]), positive(&[3]), x(&[3])]),
         case("softmax", Softmax { log: false, axis: None }, vec![x(&[2, 3, 4])]),

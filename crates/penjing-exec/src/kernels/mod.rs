@@ -33,7 +33,7 @@ use penjing_graph::ops::{Cast, Op};
 
 use crate::ExecError;
 
-pub(crate) use device::Kernels;
+pub(crate) use device::{Adam, Kernels, Sgd};
 pub(crate) use float::{Float, broadcast};
 pub(crate) use value::{Value, device_type};
 

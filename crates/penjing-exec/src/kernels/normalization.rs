@@ -3,7 +3,7 @@
 use burn_backend::tensor::FloatTensor;
 use penjing_graph::ops::{BatchNormalization, InstanceNormalization, LayerNormalization};
 
-use super::{Call, Done, Float, Kernels, Mode};
+use super::{Call, Done, Float, Kernels, Mode, Value};
 use crate::ExecError;
 
 /// With batch statistics the variance is the population's (divided by the count), also in the running average, as ONNX
@@ -78,28 +78,59 @@ pub(super) fn layer<B: Kernels>(op: LayerNormalization, mut call: Call<'_, B>) -
     let (x, scale, bias) = (call.float(0)?, call.float(1)?, call.optional_float(2)?);
     let dims = x.dims();
     let axis = call.axis(op.axis, dims.len())?;
-    let axes: Vec<usize> = (axis..dims.len()).collect();
     for t in [Some(&scale), bias.as_ref()].into_iter().flatten() {
         if call.broadcast(&t.dims(), &dims)? != dims {
             return Err(call.refuse(format!("scale or B of shape {:?} does not broadcast to {dims:?}", t.dims())));
         }
     }
-    let Standardized { normalized, inverse, mean, variance: _ } = standardize(x, &axes, op.epsilon);
     let (scale_dims, bias_dims) = (scale.dims(), bias.as_ref().map(Float::dims));
-    let scaled = normalized.clone() * scale.clone();
-    let y = match bias {
-        Some(bias) => scaled + bias,
-        None => scaled,
-    };
-    let saved = inverse.clone();
-    let mut done = Done::nary(y, move |dy| {
-        let dscale = (dy.clone() * normalized.clone()).sum_to(&scale_dims);
-        let dbias = bias_dims.map(|dims| dy.clone().sum_to(&dims));
-        let dx = unstandardize(dy * scale, normalized, inverse, &axes);
-        vec![Some(dx), Some(dscale), dbias]
+    let rows = &dims[axis..];
+    let [one, zero] = [1.0, 0.0].map(|value| Float::full(value, rows, &x));
+    if [Some(&scale), bias.as_ref()].into_iter().flatten().any(|t| t.rank() > rows.len()) {
+        // Scale or bias differ from row to row.
+        let [normalized, mean, inverse] = <B as Kernels>::layer_norm(x.0.clone(), one.0.clone(), zero.0, op.epsilon).map(Float::<B>);
+        let scaled = normalized.clone() * scale.clone();
+        let y = match bias {
+            Some(bias) => scaled + bias,
+            None => scaled,
+        };
+        let saved = [mean.clone(), inverse.clone()];
+        let mut done = Done::nary(y, move |dy: Float<B>| {
+            let dscale = (dy.clone() * normalized).sum_to(&scale_dims);
+            let dbias = bias_dims.map(|dims| dy.clone().sum_to(&dims));
+            let [dx, ..] = B::layer_norm_grad(x.0, one.0, mean.0, inverse.0, (dy * scale).0);
+            vec![Some(Float(dx)), Some(dscale), dbias]
+        });
+        done.outputs.extend(saved.map(Value::from));
+        return Ok(done);
+    }
+    let scale = scale.expand(rows);
+    let bias = bias.map_or(zero, |bias| bias.expand(rows));
+    let [y, mean, inverse] = <B as Kernels>::layer_norm(x.0.clone(), scale.0.clone(), bias.0, op.epsilon).map(Float::<B>);
+    let saved = [mean.clone(), inverse.clone()];
+    let mut done = Done::nary(y, move |dy: Float<B>| {
+        let [dx, dscale, dbias] = B::layer_norm_grad(x.0, scale.0, mean.0, inverse.0, dy.0).map(Float::<B>);
+        vec![Some(dx), Some(dscale.sum_to(&scale_dims)), bias_dims.map(|dims| dbias.sum_to(&dims))]
     });
-    done.outputs.extend([mean.into(), saved.into()]);
+    done.outputs.extend(saved.map(Value::from));
     Ok(done)
+}
+
+/// [`Kernels::layer_norm`] out of simpler operations.
+pub(super) fn of_rows<B: Kernels>(x: Float<B>, scale: Float<B>, bias: Float<B>, epsilon: f32) -> [Float<B>; 3] {
+    let axes: Vec<usize> = (x.rank() - scale.rank()..x.rank()).collect();
+    let Standardized { normalized, inverse, mean, variance: _ } = standardize(x, &axes, epsilon);
+    [normalized * scale + bias, mean, inverse]
+}
+
+/// [`Kernels::layer_norm_grad`] out of simpler operations.
+pub(super) fn of_rows_grad<B: Kernels>(x: Float<B>, scale: Float<B>, mean: Float<B>, inverse: Float<B>, dy: Float<B>) -> [Float<B>; 3] {
+    let dims = scale.dims();
+    let axes: Vec<usize> = (x.rank() - dims.len()..x.rank()).collect();
+    let normalized = (x - mean) * inverse.clone();
+    let dscale = (dy.clone() * normalized.clone()).sum_to(&dims);
+    let dbias = dy.clone().sum_to(&dims);
+    [unstandardize(dy * scale, normalized, inverse, &axes), dscale, dbias]
 }
 
 pub(super) fn instance<B: Kernels>(op: InstanceNormalization, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {

@@ -90,13 +90,13 @@ pub(super) fn global_pool<B: Kernels>(op: GlobalPool, mut call: Call<'_, B>) -> 
     if dims.len() < 3 {
         return Err(call.refuse(format!("an input of shape {dims:?} has no spatial axes")));
     }
-    let axes: Vec<usize> = (2..dims.len()).collect();
     Ok(match op {
         GlobalPool::Average => {
-            let share = 1.0 / dims[2..].iter().product::<usize>() as f32;
-            Done::unary(x.mean(&axes), move |dy| (dy * share).expand(&dims))
+            let y = Float(B::spatial_mean(x.0));
+            Done::unary(y, move |dy| Float(B::spatial_mean_grad(&dims, dy.0)))
         }
         GlobalPool::Max => {
+            let axes: Vec<usize> = (2..dims.len()).collect();
             let y = axes.iter().fold(x.clone(), |y, axis| y.max_along(*axis));
             Done::unary(y.clone(), move |dy| super::reduce::share_among_equals(x, y, dy, &axes))
         }

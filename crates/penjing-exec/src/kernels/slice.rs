@@ -2,6 +2,7 @@
 
 use penjing_graph::ops::Slice;
 
+use super::device::Span;
 use super::value::index;
 use super::{Call, Done, Kernels};
 use crate::ExecError;
@@ -24,20 +25,22 @@ pub(super) fn slice<B: Kernels>(op: &Slice, mut call: Call<'_, B>) -> Result<Don
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() || steps.contains(&0) {
         return Err(call.refuse("starts, ends, axes and steps do not fit each other"));
     }
-    // Plain spans first, then the axes whose positions are not neighbours.
-    let mut spans: Vec<(usize, usize)> = dims.iter().map(|n| (0, *n)).collect();
-    let mut picked = vec![];
+    // Axes that are read forward first, then those whose order turns round.
+    let mut spans: Vec<Span> = dims.iter().map(|n| Span { start: 0, count: *n, step: 1 }).collect();
+    let mut turned = vec![];
     for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
         let places = places(*start, *end, *step, dims[*axis] as i64);
-        if *step == 1 {
-            spans[*axis] = (places.first().map_or(0, |p| *p as usize), places.len());
+        if *step > 0 {
+            let first = places.first().map_or(0, |place| *place as usize);
+            spans[*axis] =
+                Span { start: first, count: places.len(), step: usize::try_from(*step).unwrap_or(usize::MAX).min(dims[*axis].max(1)) };
         } else {
-            picked.push((*axis, places));
+            turned.push((*axis, places));
         }
     }
-    x = x.window(&spans);
+    x = x.cut(&spans);
     let mut undo = vec![];
-    for (axis, places) in picked {
+    for (axis, places) in turned {
         let before = x.dims();
         let count = places.len();
         let places = index::<B>(places, &[count], call.device);
@@ -46,8 +49,7 @@ pub(super) fn slice<B: Kernels>(op: &Slice, mut call: Call<'_, B>) -> Result<Don
     }
     Ok(Done::nary(x, move |dy| {
         let dy = undo.into_iter().rev().fold(dy, |dy, (before, axis, places)| dy.unselect(&before, axis, places));
-        let widths: Vec<(usize, usize)> = spans.iter().zip(&dims).map(|((start, n), whole)| (*start, whole - start - n)).collect();
-        vec![Some(dy.pad(&widths, 0.0))]
+        vec![Some(dy.place(&dims, &spans, 0.0))]
     }))
 }
 

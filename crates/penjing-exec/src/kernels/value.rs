@@ -1,9 +1,10 @@
 //! What flows along an edge of the graph: a tensor of floats, integers or booleans.
 
 use burn_backend::tensor::{BoolTensor, Device, IntTensor};
-use burn_backend::{BoolDType, BoolStore, Bytes, DType, Shape, Slice, TensorData, TensorMetadata, read_sync};
+use burn_backend::{BoolDType, BoolStore, Bytes, DType, Shape, TensorData, TensorMetadata, read_sync};
 use penjing_graph::{DataType, Tensor};
 
+use super::device::{self, Span};
 use super::{Float, Kernels};
 
 /// A tensor of run-time type and rank on the device.
@@ -159,8 +160,17 @@ impl<B: Kernels> Value<B> {
     }
 
     pub(crate) fn window(self, spans: &[(usize, usize)]) -> Self {
-        let slices: Vec<Slice> = spans.iter().map(|(start, n)| Slice::new(*start as isize, Some((start + n) as isize), 1)).collect();
-        each_kind!(self, t => B::float_slice(t, &slices), B::int_slice(t, &slices), B::bool_slice(t, &slices))
+        self.cut(&spans.iter().map(|(start, count)| Span { start: *start, count: *count, step: 1 }).collect::<Vec<_>>())
+    }
+
+    /// What stands at the positions of every axis.
+    pub(crate) fn cut(self, spans: &[Span]) -> Self {
+        let slices = device::slices(spans);
+        match self {
+            Value::Float(t) => Value::Float(t.cut(spans)),
+            Value::Int(t) => Value::Int(B::int_slice(t, &slices)),
+            Value::Bool(t) => Value::Bool(B::bool_slice(t, &slices)),
+        }
     }
 
     pub(crate) fn select(self, axis: usize, index: IntTensor<B>) -> Self {

@@ -19,9 +19,9 @@ fn products(s: &Shape, mut f: impl FnMut(usize, usize, usize)) {
                 for (oy, ox) in (0..s.output[0]).flat_map(|y| (0..s.output[1]).map(move |x| (y, x))) {
                     for (ky, kx) in (0..s.kernel[0]).flat_map(|y| (0..s.kernel[1]).map(move |x| (y, x))) {
                         let (Some(iy), Some(ix)) = (at(0, oy, ky), at(1, ox, kx)) else { continue };
-                        let x = ((n * s.groups * s.in_channels + channel) * s.input[0] + iy) * s.input[1] + ix;
+                        let x = ((n * s.input[0] + iy) * s.input[1] + ix) * s.groups * s.in_channels + channel;
                         let w = ((m * s.in_channels + c) * s.kernel[0] + ky) * s.kernel[1] + kx;
-                        let y = ((n * s.groups * s.out_channels + m) * s.output[0] + oy) * s.output[1] + ox;
+                        let y = ((n * s.output[0] + oy) * s.output[1] + ox) * s.groups * s.out_channels + m;
                         f(x, w, y);
                     }
                 }
@@ -54,14 +54,10 @@ fn a_window_of_two_by_hand() {
         before: [0, 0],
     };
     let (x, w) = ([1.0, 2.0, 3.0], [1.0, 10.0, 1.0, -1.0]);
-    let mut y = [0.0; 4];
-    forward(&shape, &x, &w, Some(&[0.5, 0.0]), &mut y);
-    assert_eq!(y, [21.5, 32.5, -1.0, -1.0]); // 1 + 20 + ½, 2 + 30 + ½; 1 − 2, 2 − 3
-    let mut dw = [0.0; 4];
-    weight_gradient(&shape, &x, &[1.0, 0.0, 0.0, 1.0], &mut dw);
-    assert_eq!(dw, [1.0, 2.0, 2.0, 3.0]);
-    let mut dx = [0.0; 3];
-    input_gradient(&shape, &w, &[1.0, 0.0, 0.0, 1.0], &mut dx);
+    let y = forward(&shape, &x, &w, Some(&[0.5, 0.0]));
+    assert_eq!(y, [21.5, -1.0, 32.5, -1.0]); // 1 + 20 + ½, 1 − 2; 2 + 30 + ½, 2 − 3
+    assert_eq!(weight_gradient(&shape, &x, &[1.0, 0.0, 0.0, 1.0]), [1.0, 2.0, 2.0, 3.0]);
+    let dx = input_gradient(&shape, &w, &[1.0, 0.0, 0.0, 1.0]);
     assert_eq!(dx, [1.0, 11.0, -1.0]); // w₀₀; w₀₁ + w₁₀; w₁₁
 }
 
@@ -80,17 +76,17 @@ fn rows_that_the_stride_leaves_over_have_no_gradient() {
         dilation: [1, 1],
         before: [0, 0],
     };
-    let mut dx = vec![0.0; 4 * wide];
-    input_gradient(&shape, &[1.0, 2.0, 3.0], &vec![1.0; wide], &mut dx);
+    let dx = input_gradient(&shape, &[1.0, 2.0, 3.0], &vec![1.0; wide]);
     let rows: Vec<f32> = [1.0, 2.0, 3.0, 0.0].iter().flat_map(|w| vec![*w; wide]).collect();
     assert_eq!(dx, rows);
 }
 
 prop_compose! {
     fn shape()(
-        batch in 1usize..20, groups in 1usize..4, (in_channels, out_channels) in prop_oneof![Just((1, 1)), (1usize..6, 1usize..9)],
+        batch in 1usize..20,
+        (groups, in_channels, out_channels) in prop_oneof![(1usize..40).prop_map(|groups| (groups, 1, 1)), (1usize..4, 1usize..6, 1usize..40)],
         kernel in [1usize..4, 1usize..4], stride in [1usize..4, 1usize..4], dilation in [1usize..3, 1usize..3],
-        output in [1usize..8, 1usize..40], share in [0usize..3, 0usize..3], cut in [0usize..3, 0usize..3], unseen in [0usize..3, 0usize..3],
+        output in [1usize..8, 1usize..12], share in [0usize..3, 0usize..3], cut in [0usize..3, 0usize..3], unseen in [0usize..3, 0usize..3],
     ) -> Shape {
         let reach = |i: usize| (kernel[i] - 1) * dilation[i];
         let before: [usize; 2] = std::array::from_fn(|i| share[i].min(reach(i)));
@@ -115,16 +111,13 @@ proptest! {
             ex[i] += f64::from(dy[j]) * f64::from(w[k]);
             ew[k] += f64::from(dy[j]) * f64::from(x[i]);
         });
-        let plane = s.output[0] * s.output[1];
-        ey.iter_mut().enumerate().for_each(|(j, y)| *y += f64::from(bias[j / plane % bias.len()]));
+        ey.iter_mut().enumerate().for_each(|(j, y)| *y += f64::from(bias[j % bias.len()]));
         for level in Level::available() {
-            let run = |threads| on_threads(threads, || {
-                let (mut y, mut dx, mut dw) = (vec![f32::NAN; ny], vec![0.0; nx], vec![f32::NAN; nw]);
-                forward_on(level, &s, &x, &w, Some(&bias), &mut y);
-                input_gradient_on(level, &s, &w, &dy, &mut dx);
-                weight_gradient_on(level, &s, &x, &dy, &mut dw);
-                [y, dx, dw]
-            });
+            let run = |threads| on_threads(threads, || [
+                forward_on(level, &s, &x, &w, Some(&bias)),
+                input_gradient_on(level, &s, &w, &dy),
+                weight_gradient_on(level, &s, &x, &dy),
+            ]);
             let one = run(1);
             prop_assert_eq!(&one, &run(3));
             for (name, expected, got, terms) in [("y", &ey, &one[0], 400.0), ("dx", &ex, &one[1], 400.0), ("dw", &ew, &one[2], 6000.0)] {
