@@ -21,7 +21,7 @@ case $network in
     lenet-5) new=() read=() train=(--epochs 6 --lr 0.02) retrain=(--epochs 2 --lr 0.02) ;;
     resnet-50)
         new=(--input 3x32x32) read=(--preprocess bench/floor/resnet-50.toml)
-        train=(--epochs 1 --lr 0.05) retrain=(--epochs 1 --lr 0.01)
+        train=(--epochs 1 --batch 256 --lr 0.05) retrain=(--epochs 1 --batch 256 --lr 0.01)
         ;;
 esac
 

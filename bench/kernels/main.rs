@@ -58,7 +58,7 @@ fn convolutions(name: &str, groups: usize, [inputs, outputs]: [usize; 2], side: 
     let (forward, input, weight) = (shape.clone(), shape.clone(), shape);
     let (x1, w1, w2, dy2, x3, dy3) = (numbers(x), numbers(w), numbers(w), numbers(y), numbers(x), numbers(y));
     vec![
-        row("forward", Box::new(move || _ = black_box(conv::forward(&forward, &x1, &w1, None)))),
+        row("forward", Box::new(move || _ = black_box(conv::forward(&forward, &x1, &w1, None, None)))),
         row("input gradient", Box::new(move || _ = black_box(conv::input_gradient(&input, &w2, &dy2)))),
         row("weight gradient", Box::new(move || _ = black_box(conv::weight_gradient(&weight, &x3, &dy3)))),
     ]
@@ -207,6 +207,7 @@ fn peak(threads: usize) -> f64 {
 }
 
 fn main() {
+    cpu::memory::keep_freed_memory();
     let option = |name: &str| std::env::args().find_map(|a| a.strip_prefix(&format!("--{name}=")).and_then(|v| v.parse::<usize>().ok()));
     let (threads, rounds) = (option("threads").unwrap_or(2), option("rounds").unwrap_or(15));
     let mut kernels = [

@@ -67,6 +67,7 @@ fn set_up(cli: &Cli, stop: &StopFlag) -> anyhow::Result<usize> {
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, usize::from),
     };
+    penjing_exec::keep_freed_memory();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let asked = stop.clone();
     ctrlc::set_handler(move || {

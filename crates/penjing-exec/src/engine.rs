@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn_backend::tensor::{BoolTensor, Device};
 use burn_flex::{Flex, FlexDevice};
 use penjing_graph::ops::Op;
+use penjing_graph::passes::{self, FoldBatchNorm};
 use penjing_graph::{Edit, Graph, Tensor, ValueId, roles};
 
 use crate::ExecError;
@@ -38,6 +39,8 @@ pub(crate) struct Engine<B: Kernels> {
     steps: u64,
     /// Initializers that are no longer those of `graph`.
     changed: BTreeSet<ValueId>,
+    /// The same network with its normalisations folded away, for inference; made when it is first needed after a change.
+    folded: Option<Box<Engine<B>>>,
 }
 
 impl<B: Kernels> Engine<B> {
@@ -51,6 +54,7 @@ impl<B: Kernels> Engine<B> {
             moments: BTreeMap::new(),
             steps: 0,
             changed: BTreeSet::new(),
+            folded: None,
         };
         let needed = engine.nodes_for(graph.outputs());
         let opaque = graph.nodes().find_map(|(id, node)| match &node.op {
@@ -75,6 +79,16 @@ impl<B: Kernels> Engine<B> {
         self.weights.get(&id).ok_or_else(|| ExecError::Option(format!("`{}` is not an initializer that the executor holds", self.name(id))))
     }
 
+    /// The network as inference runs it: without normalisations by fixed statistics, where they can be folded.
+    fn for_inference(&mut self) -> Result<&Engine<B>, ExecError> {
+        if self.folded.is_none() && self.graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNormalization(_))) {
+            let mut graph = self.to_graph()?;
+            passes::run(&FoldBatchNorm, &mut graph)?;
+            self.folded = Some(Box::new(Engine::new(&graph, self.device.clone())?));
+        }
+        Ok(self.folded.as_deref().unwrap_or(self))
+    }
+
     fn masked(&self, id: ValueId, t: Float<B>) -> Float<B> {
         match self.dropped.get(&id) {
             Some(dropped) => t.zero_where(dropped.clone()),
@@ -95,15 +109,19 @@ impl<B: Kernels> Executor for Engine<B> {
     }
 
     fn run(&mut self, inputs: &[Tensor], fetch: &[ValueId]) -> Result<Vec<Tensor>, ExecError> {
-        let pass = self.forward(inputs, fetch, Mode::Inference, false)?;
-        let value = |id: &ValueId| match pass.values.get(id).or_else(|| self.weights.get(id)) {
+        // Inner values may not be there once normalisations are folded.
+        let outputs_alone = fetch.iter().all(|id| self.graph.outputs().contains(id) && self.graph.value(*id).producer.is_some());
+        let engine = if outputs_alone { self.for_inference()? } else { self };
+        let pass = engine.forward(inputs, fetch, Mode::Inference, false)?;
+        let value = |id: &ValueId| match pass.values.get(id).or_else(|| engine.weights.get(id)) {
             Some(value) => Ok(value.clone().into_tensor()),
-            None => Err(ExecError::Option(format!("nothing gives the value `{}`", self.name(*id)))),
+            None => Err(ExecError::Option(format!("nothing gives the value `{}`", engine.name(*id)))),
         };
         fetch.iter().map(value).collect()
     }
 
     fn train_step(&mut self, inputs: &[Tensor], target: &Target, objective: &Objective) -> Result<StepReport, ExecError> {
+        self.folded = None;
         let step = self.steps + 1;
         let (loss, gradients, running) = self.differentiate(inputs, target, &objective.loss, Mode::Training { seed: step })?;
         let gradients: BTreeMap<ValueId, Float<B>> = gradients.into_iter().map(|(id, g)| (id, self.masked(id, g))).collect();
@@ -167,6 +185,7 @@ impl<B: Kernels> Executor for Engine<B> {
         };
         self.weights.insert(id, value);
         self.changed.insert(id);
+        self.folded = None;
         Ok(())
     }
 
@@ -192,6 +211,7 @@ impl<B: Kernels> Executor for Engine<B> {
         }
         self.weights.insert(id, self.masked(id, weight).into());
         self.changed.insert(id);
+        self.folded = None;
         let moments: Vec<_> = self.moments.keys().filter(|(_, weight)| *weight == id).copied().collect();
         for key in moments {
             if let Some(moment) = self.moments.remove(&key) {

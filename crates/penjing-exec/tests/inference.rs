@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use penjing_exec::{ExecError, cpu_executor};
-use penjing_graph::ops::{Activation, Binary, Concat, Gather, Opaque, Reshape, Shape, Split, Unsqueeze};
+use penjing_graph::ops::{Activation, BatchNormalization, Binary, Concat, Conv, Gather, Opaque, Reshape, Shape, Split, Unsqueeze, Window};
 use penjing_graph::{DataType, Dim, Graph, GraphBuilder, Tensor, ValueId};
 
 fn f32s(tensor: &Tensor) -> Vec<f32> {
@@ -93,4 +93,34 @@ fn inputs_that_do_not_fit_are_named() {
     assert_eq!(text(&[vector(&[1.0]), doubles]), "input `b`: the model takes float32 but was given float64");
     let error = text(&[vector(&[1.0, 2.0]), vector(&[1.0, 2.0, 3.0])]);
     assert_eq!(error, "cannot run node `s` (Add): shapes [2] and [3] do not broadcast");
+}
+
+/// Inference folds normalisations into convolutions and clips as it computes them; whoever fetches inner values sees neither.
+#[test]
+fn folded_inference_follows_every_change_of_the_weights() {
+    let mut b = GraphBuilder::new("folded");
+    let x = b.input("x", DataType::Float, [Dim::symbol("N"), 2.into(), 3.into(), 3.into()]);
+    let w = b.tensor("w", Tensor::new([4, 2, 1, 1], (0..8u8).map(|i| f32::from(i) / 4.0 - 1.0).collect::<Vec<_>>()));
+    let per_channel: Vec<ValueId> = [("scale", 1f32), ("bias", 0.5), ("mean", 0.25), ("var", 4.0)]
+        .map(|(name, value)| b.tensor(name, Tensor::new([4], vec![value; 4])))
+        .into();
+    let conv = b.node("conv", Conv { window: Window { kernel: vec![1, 1], ..Window::default() }, group: 1 }, &[x, w]);
+    let norm = BatchNormalization { epsilon: 0.0, momentum: 0.9, training_mode: false };
+    let norm = b.node("norm", norm, &[&[conv][..], &per_channel].concat());
+    let y = b.node("y", Activation::Relu, &[norm]);
+    let graph = b.output(y).finish().expect("a graph");
+    let x = [Tensor::new([2, 2, 3, 3], (0..36u8).map(|i| f32::from(i) / 9.0 - 2.0).collect::<Vec<_>>())];
+    let mut executor = cpu_executor(&graph).expect("an executor");
+    let mut seen = vec![];
+    for scale in [1f32, -3.0, 0.5] {
+        executor.set_weight(per_channel[0], &Tensor::new([4], vec![scale; 4])).expect("a scale");
+        let folded = executor.run(&x, &[y]).expect("a run").swap_remove(0);
+        let apart = executor.run(&x, &[conv, norm, y]).expect("a run");
+        for ((conv, norm), (folded, y)) in f32s(&apart[0]).iter().zip(f32s(&apart[1])).zip(f32s(&folded).iter().zip(f32s(&apart[2]))) {
+            assert!((norm - (scale * (conv - 0.25) / 2.0 + 0.5)).abs() < 1e-6, "{conv} became {norm}");
+            assert!((folded - y).abs() < 1e-6 && y == norm.max(0.0), "{folded} folded, {y} apart");
+        }
+        seen.push(f32s(&folded));
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2]);
 }

@@ -192,6 +192,7 @@ fn memory(name: &str, steps: usize, options: &Options) -> Result<Vec<Value>, Fai
 #[allow(clippy::print_stdout, reason = "the measurement is what this program is for")]
 fn main() -> Result<(), Failure> {
     let options = options()?;
+    penjing_exec::keep_freed_memory();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
     let mut rows = vec![];
     for model in &options.models {

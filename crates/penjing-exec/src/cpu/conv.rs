@@ -5,8 +5,9 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::functions::clip;
 use super::panels::{Order, Panels, panels};
-use super::simd::{Level, MOST_LANES};
+use super::simd::{Level, MOST_LANES, vectorized};
 use super::tile::{self, ROWS, Start, Tile, VECTORS};
 use super::window::{Block, Correlation};
 use super::{depthwise, filled};
@@ -107,23 +108,23 @@ impl Shape {
 }
 
 /// Y [batch, output, groups · out_channels] of X [batch, input, groups · in_channels], W [groups · out_channels, in_channels,
-/// kernel] and a bias for each output channel.
-pub(crate) fn forward(shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    forward_on(Level::detect(), shape, x, w, bias)
+/// kernel] and a bias for each output channel, kept between bounds.
+pub(crate) fn forward(shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>, bounds: Option<[f32; 2]>) -> Vec<f32> {
+    forward_on(Level::detect(), shape, x, w, bias, bounds)
 }
 
-fn forward_on(level: Level, shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+fn forward_on(level: Level, shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>, bounds: Option<[f32; 2]>) -> Vec<f32> {
     let size = shape.batch * shape.out_image();
     shape.check(x.len(), w.len(), size);
     if shape.depthwise() {
-        return depthwise::forward(level, shape, x, w, bias);
+        return depthwise::forward(level, shape, x, w, bias, bounds);
     }
     let (correlation, cells) = shape.forward();
     let order =
         Order { columns: shape.out_channels, column: shape.in_channels * shape.cells(), depth: shape.in_channels, channel: shape.cells() };
     let panels = Panels::new(level, shape.groups, &order, &cells, w, bias);
     // SAFETY: the stands of a convolution's windows are all places of the output.
-    unsafe { filled(size, |y| correlate(&correlation, shape.batch, &panels, x, y)) }
+    unsafe { filled(size, |y| correlate(&correlation, shape.batch, &panels, x, bounds, y)) }
 }
 
 /// Gradient of X from that of Y.
@@ -143,7 +144,7 @@ fn input_gradient_on(level: Level, shape: &Shape, w: &[f32], dy: &[f32]) -> Vec<
     let write = |dx: &mut [MaybeUninit<f32>]| {
         for (correlation, cells) in shape.backward() {
             let panels = Panels::new(level, shape.groups, &order, &cells, w, None);
-            correlate(&correlation, shape.batch, &panels, dy, dx);
+            correlate(&correlation, shape.batch, &panels, dy, None, dx);
         }
     };
     // SAFETY: as just said.
@@ -151,7 +152,7 @@ fn input_gradient_on(level: Level, shape: &Shape, w: &[f32], dy: &[f32]) -> Vec<
 }
 
 /// A correlation of every image. Writes the places of the result that the correlation has stands for.
-fn correlate(correlation: &Correlation, batch: usize, panels: &Panels, x: &[f32], y: &mut [MaybeUninit<f32>]) {
+fn correlate(correlation: &Correlation, batch: usize, panels: &Panels, x: &[f32], bounds: Option<[f32; 2]>, y: &mut [MaybeUninit<f32>]) {
     let stands = batch * correlation.stands[0] * correlation.stands[1];
     let channels = panels.groups * panels.columns;
     let line = correlation.plane[1] * channels;
@@ -167,7 +168,7 @@ fn correlate(correlation: &Correlation, batch: usize, panels: &Panels, x: &[f32]
         y.par_chunks_mut(band).enumerate().for_each(|(i, y)| {
             let rows = i * portion.rows..((i + 1) * portion.rows).min(correlation.stands[0]);
             if !rows.is_empty() {
-                Block::read(correlation, x, rows, |block| products(&block, panels, y));
+                Block::read(correlation, x, rows, |block| products(&block, panels, bounds, y));
             }
         });
     });
@@ -182,7 +183,7 @@ fn runs(taps: &[usize], depth: usize, groups: usize) -> (Vec<usize>, usize) {
 }
 
 /// The result for one block; `y` begins with its first row.
-fn products(block: &Block<'_>, panels: &Panels, y: &mut [MaybeUninit<f32>]) {
+fn products(block: &Block<'_>, panels: &Panels, bounds: Option<[f32; 2]>, y: &mut [MaybeUninit<f32>]) {
     let (lanes, channels) = (panels.level.lanes(), panels.groups * panels.columns);
     let (stands, taps) = (block.stands(channels), block.taps());
     assert_eq!(taps.len(), panels.taps, "weights have a cell for each tap");
@@ -220,6 +221,18 @@ fn products(block: &Block<'_>, panels: &Panels, y: &mut [MaybeUninit<f32>]) {
                 }
             }
         }
+    }
+    if let Some(bounds) = bounds {
+        for [_, out] in &stands {
+            // SAFETY: the panels cover every channel of each stand, and have just written them.
+            clip_row(panels.level, unsafe { y[*out..*out + channels].assume_init_mut() }, bounds);
+        }
+    }
+}
+
+vectorized! {
+    fn clip_row(y: &mut [f32], bounds: [f32; 2]) {
+        y.iter_mut().for_each(|y| *y = clip(*y, bounds));
     }
 }
 

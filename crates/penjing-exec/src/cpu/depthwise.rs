@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::conv::Shape;
 use super::filled;
+use super::functions::clip;
 use super::simd::{Level, vectorized};
 
 /// Channels that are summed up together: one line of the cache.
@@ -37,16 +38,16 @@ fn place(shape: &Shape, axis: usize, q: usize, k: usize) -> Option<usize> {
     (q * shape.stride[axis] + k * shape.dilation[axis]).checked_sub(shape.before[axis]).filter(|place| *place < shape.input[axis])
 }
 
-pub(super) fn forward(level: Level, shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+pub(super) fn forward(level: Level, shape: &Shape, x: &[f32], w: &[f32], bias: Option<&[f32]>, bounds: Option<[f32; 2]>) -> Vec<f32> {
     let seen = [0, 1].map(|axis| seen_by_stands(shape, axis));
     // SAFETY: `seen` has every place of the output, and `weighted_sums` writes each of them.
-    unsafe { filled(shape.batch * shape.out_image(), |y| weighted_sums(level, shape, &seen, shape.input, x, w, bias, y)) }
+    unsafe { filled(shape.batch * shape.out_image(), |y| weighted_sums(level, shape, &seen, shape.input, x, w, bias, bounds, y)) }
 }
 
 pub(super) fn input_gradient(level: Level, shape: &Shape, w: &[f32], dy: &[f32]) -> Vec<f32> {
     let seen = [0, 1].map(|axis| seen_from_places(shape, axis));
     // SAFETY: `seen` has every place of the input, and `weighted_sums` writes each of them.
-    unsafe { filled(shape.batch * shape.in_image(), |dx| weighted_sums(level, shape, &seen, shape.output, dy, w, None, dx)) }
+    unsafe { filled(shape.batch * shape.in_image(), |dx| weighted_sums(level, shape, &seen, shape.output, dy, w, None, None, dx)) }
 }
 
 /// Every place of the result is the sum of the places of the source that it sees, weighted by cell.
@@ -59,6 +60,7 @@ fn weighted_sums(
     x: &[f32],
     w: &[f32],
     bias: Option<&[f32]>,
+    bounds: Option<[f32; 2]>,
     y: &mut [MaybeUninit<f32>],
 ) {
     let (channels, cells) = (shape.groups, shape.cells());
@@ -69,6 +71,7 @@ fn weighted_sums(
     let w: Vec<f32> = (0..cells).flat_map(|cell| (0..channels).map(move |c| w[c * cells + cell])).collect();
     let zeros = vec![0.0; channels];
     let start = bias.unwrap_or(&zeros);
+    let bounds = bounds.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
     let image = source[0] * source[1] * channels;
     y.par_chunks_mut(seen[1].len() * channels).enumerate().for_each(|(i, y)| {
         let x = &x[i / seen[0].len() * image..][..image];
@@ -82,14 +85,14 @@ fn weighted_sums(
                 };
                 terms.extend(cols.iter().map(term));
             }
-            sum_of_terms(level, start, &terms, y);
+            sum_of_terms(level, start, &terms, bounds, y);
         }
     });
 }
 
 vectorized! {
-    /// y = start + Σ x·w, channel by channel.
-    fn sum_of_terms(start: &[f32], terms: &[(&[f32], &[f32])], y: &mut [MaybeUninit<f32>]) {
+    /// y = start + Σ x·w, channel by channel, kept between bounds.
+    fn sum_of_terms(start: &[f32], terms: &[(&[f32], &[f32])], bounds: [f32; 2], y: &mut [MaybeUninit<f32>]) {
         let whole = y.len() / CHUNK * CHUNK;
         let (chunks, rest) = y.split_at_mut(whole);
         for (i, y) in chunks.chunks_exact_mut(CHUNK).enumerate() {
@@ -102,11 +105,11 @@ vectorized! {
                     sums[c] += x[c] * w[c];
                 }
             }
-            y.iter_mut().zip(sums).for_each(|(y, sum)| _ = y.write(sum));
+            y.iter_mut().zip(sums).for_each(|(y, sum)| _ = y.write(clip(sum, bounds)));
         }
         for (c, y) in rest.iter_mut().enumerate() {
             let c = whole + c;
-            y.write(terms.iter().fold(start[c], |sum, (x, w)| sum + x[c] * w[c]));
+            y.write(clip(terms.iter().fold(start[c], |sum, (x, w)| sum + x[c] * w[c]), bounds));
         }
     }
 }

@@ -1,5 +1,12 @@
 //! Functions of a number that the compiler can run on vectors.
 
+/// x kept between `lo` and `hi`; where `lo` > `hi`, `hi` wins, and what is not a number stays.
+#[inline(always)]
+pub(crate) fn clip(x: f32, [lo, hi]: [f32; 2]) -> f32 {
+    let raised = if x < lo { lo } else { x };
+    if raised > hi { hi } else { raised }
+}
+
 /// eˣ to two units in the last place, by the reduction and polynomial of Cephes (Moshier). Results below 2⁻¹²⁵ are 0.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {

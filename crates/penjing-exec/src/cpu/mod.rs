@@ -16,6 +16,7 @@ pub(crate) mod functions;
 pub(crate) mod layer_norm;
 pub(crate) mod layout;
 pub(crate) mod matmul;
+pub(crate) mod memory;
 pub(crate) mod optimizer;
 mod panels;
 pub(crate) mod pool;

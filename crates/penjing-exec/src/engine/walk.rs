@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use burn_backend::DType;
+use penjing_graph::ops::{Activation, Op};
 use penjing_graph::{NodeId, Tensor, ValueId};
 
 use super::Engine;
 use crate::ExecError;
 use crate::executor::{Loss, Target};
-use crate::kernels::{self, Call, Done, Float, Kernels, Mode, Pullback, Value};
+use crate::kernels::{self, Bounds, Call, Done, Float, Kernels, Mode, Pullback, Value};
 
 /// What is left of a pass through the graph.
 pub(super) struct Pass<B: Kernels> {
@@ -40,16 +42,23 @@ impl<B: Kernels> Engine<B> {
     pub(super) fn forward(&self, inputs: &[Tensor], roots: &[ValueId], mode: Mode, differentiate: bool) -> Result<Pass<B>, ExecError> {
         let needed = self.nodes_for(roots);
         let mut uses: HashMap<ValueId, usize> = roots.iter().map(|id| (*id, 1)).collect();
+        let mut readers: HashMap<ValueId, NodeId> = HashMap::new();
         for node in &needed {
             for id in self.graph.node(*node).reads() {
                 *uses.entry(id).or_default() += 1;
+                readers.insert(id, *node);
             }
         }
+        let alone = |id: ValueId, uses: &HashMap<ValueId, usize>| readers.get(&id).filter(|_| uses.get(&id) == Some(&1)).copied();
+        let mut absorbed: BTreeSet<NodeId> = BTreeSet::new();
         let mut values = self.inputs(inputs)?;
         values.retain(|id, _| uses.contains_key(id));
         let mut learns: BTreeSet<ValueId> = if differentiate { self.trainable.clone() } else { BTreeSet::new() };
         let (mut tape, mut running) = (vec![], vec![]);
         for (position, (id, node)) in self.graph.nodes().enumerate().filter(|(_, (id, _))| needed.contains(id)) {
+            if absorbed.contains(&id) {
+                continue;
+            }
             let wants: Vec<bool> = node.inputs.iter().map(|input| input.is_some_and(|input| learns.contains(&input))).collect();
             let learned = wants.contains(&true);
             let mut taken = vec![];
@@ -64,8 +73,19 @@ impl<B: Kernels> Engine<B> {
                 // Every node of every step has its own stream of random numbers.
                 Mode::Training { seed } => Mode::Training { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position as u64 },
             };
-            let call = Call { node, opset: self.graph.opset(), inputs: taken, wants, mode, device: &self.device };
+            // What is kept between bounds as soon as it is computed need not be read again.
+            let next = node.output(0).and_then(|output| alone(output, &uses)).filter(|_| !differentiate && mode == Mode::Inference);
+            let clipped = next.and_then(|next| Some((next, self.bounds(id, next)?)));
+            let bounds = clipped.map(|(_, bounds)| bounds);
+            let call = Call { node, opset: self.graph.opset(), inputs: taken, wants, mode, device: &self.device, bounds };
             let Done { outputs, pullback, running: moved } = kernels::forward(call)?;
+            let node = match clipped {
+                Some((next, _)) => {
+                    absorbed.insert(next);
+                    self.graph.node(next)
+                }
+                None => node,
+            };
             for (output, value) in node.outputs.iter().zip(outputs) {
                 if let Some(output) = output.filter(|output| uses.contains_key(output)) {
                     values.insert(output, value);
@@ -85,6 +105,24 @@ impl<B: Kernels> Engine<B> {
             }
         }
         Ok(Pass { values, tape, running })
+    }
+
+    /// What `next` keeps the output of the convolution `id` between, if these are what the two nodes are.
+    fn bounds(&self, id: NodeId, next: NodeId) -> Option<Bounds> {
+        let (conv, next) = (self.graph.node(id), self.graph.node(next));
+        if !matches!(conv.op, Op::Conv(_)) || next.input(0) != conv.output(0) {
+            return None;
+        }
+        let bound = |i: usize, attribute: Option<f32>| -> Option<Option<f64>> {
+            let Some(id) = next.input(i) else { return Some(attribute.map(f64::from)) };
+            let number = self.weights.get(&id)?.clone().cast(DType::F64).into_tensor();
+            Some(Some(number.values::<f64>()?.first().copied()?))
+        };
+        match &next.op {
+            Op::Activation(Activation::Relu) => Some(Bounds { lo: Some(0.0), hi: None }),
+            Op::Clip(clip) => Some(Bounds { lo: bound(1, clip.min)?, hi: bound(2, clip.max)? }),
+            _ => None,
+        }
     }
 
     /// One use of a value; the last one moves it out, so that a kernel may work in place.

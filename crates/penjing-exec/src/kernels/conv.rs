@@ -20,7 +20,7 @@ pub(super) fn conv<B: Kernels>(op: &Conv, mut call: Call<'_, B>) -> Result<Done<
         return Err(call.refuse(format!("the kernel of {:?} cells is larger than the padded input {:?}", &w_dims[2..], &x_dims[2..])));
     }
     check_bias(&call, bias.as_ref(), w_dims[0])?;
-    let y = Float(B::conv(x.0.clone(), w.0.clone(), bias.map(|b| b.0), &sliding, group));
+    let y = Float(B::conv(x.0.clone(), w.0.clone(), bias.map(|b| b.0), &sliding, group, call.bounds));
     Ok(Done::nary(y, move |dy: Float<B>| {
         let db = wants_b.then(|| Float(B::channel_sum(dy.0.clone())));
         let dw = wants_w.then(|| Float(B::conv_weight_grad(x.0, &w_dims, dy.0.clone(), &sliding, group)));
@@ -50,7 +50,7 @@ pub(super) fn conv_transpose<B: Kernels>(op: &ConvTranspose, mut call: Call<'_, 
     Ok(Done::nary(y, move |dy: Float<B>| {
         let db = wants_b.then(|| Float(B::channel_sum(dy.0.clone())));
         let dw = wants_w.then(|| Float(B::conv_weight_grad(dy.0.clone(), &w_dims, x.0, &sliding, group)));
-        let dx = wants_x.then(|| Float(B::conv(dy.0, w.0, None, &sliding, group)));
+        let dx = wants_x.then(|| Float(B::conv(dy.0, w.0, None, &sliding, group, None)));
         vec![dx, dw, db]
     }))
 }

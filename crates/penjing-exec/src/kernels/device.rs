@@ -151,15 +151,17 @@ pub(crate) trait Kernels: Backend {
         burn_matmul::<Self>(a, b)
     }
 
-    /// Convolution: X [N, C, D1…], W [M, C/group, k1…], bias [M] → [N, M, …]; one to three spatial axes.
+    /// Convolution: X [N, C, D1…], W [M, C/group, k1…], bias [M] → [N, M, …], kept between bounds; one to three spatial axes.
     fn conv(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
         sliding: &Sliding,
         group: usize,
+        bounds: Option<Bounds>,
     ) -> FloatTensor<Self> {
-        burn_conv::<Self>(x, w, bias, sliding, group)
+        let y = burn_conv::<Self>(x, w, bias, sliding, group);
+        bounds.map_or(y.clone(), |bounds| Self::clip(y, bounds))
     }
 
     /// Gradient of the convolution's input, of shape `dims`, from that of its output.

@@ -48,10 +48,10 @@ impl Kernels for Flex {
     fn matmul(a: FlexTensor, b: FlexTensor) -> FlexTensor {
         let (a_dims, b_dims) = (a.shape().to_vec(), b.shape().to_vec());
         let lead = a_dims.len() - 2;
+        // With few rows, putting the other operand in order would be most of the work.
+        let ours = single(&[&a, &b]) && a_dims.len() == b_dims.len() && a_dims[lead] >= 8 && !a_dims.contains(&0) && !b_dims.contains(&0);
         let batch = super::broadcast(&a_dims[..lead], &b_dims[..b_dims.len() - 2]);
-        let Some(batch) =
-            batch.filter(|_| single(&[&a, &b]) && a_dims.len() == b_dims.len() && !a_dims.contains(&0) && !b_dims.contains(&0))
-        else {
+        let Some(batch) = batch.filter(|_| ours) else {
             return burn_matmul::<Flex>(a, b);
         };
         let readable = |t: &FlexTensor| {
@@ -222,11 +222,8 @@ impl Kernels for Flex {
         if !single(&[&x]) {
             return burn_clip::<Flex>(x, bounds);
         }
-        let [lo, hi] = bounds.of_f32();
-        map(x, |x| {
-            let raised = if x < lo { lo } else { x };
-            if raised > hi { hi } else { raised }
-        })
+        let bounds = bounds.of_f32();
+        map(x, |x| functions::clip(x, bounds))
     }
 
     fn clip_grad(x: FlexTensor, dy: FlexTensor, bounds: Bounds) -> FlexTensor {
@@ -234,17 +231,19 @@ impl Kernels for Flex {
             return burn_clip_grad::<Flex>(x, dy, bounds);
         }
         let [lo, hi] = bounds.of_f32();
-        zip(dy, x, |dy, x| if x < lo || x > hi { 0.0 } else { dy })
+        zip(dy, x, |dy, x| if (x < lo) | (x > hi) { 0.0 } else { dy })
     }
 
-    fn conv(x: FlexTensor, w: FlexTensor, bias: Option<FlexTensor>, sliding: &Sliding, group: usize) -> FlexTensor {
+    fn conv(x: FlexTensor, w: FlexTensor, bias: Option<FlexTensor>, sliding: &Sliding, group: usize, bounds: Option<Bounds>) -> FlexTensor {
         let tensors: Vec<&FlexTensor> = [&x, &w].into_iter().chain(&bias).collect();
         let (x_dims, w_dims) = (x.shape().to_vec(), w.shape().to_vec());
         let Some(shape) = shape(&x_dims, &w_dims, sliding, group).filter(|_| single(&tensors)) else {
-            return burn_conv::<Flex>(x, w, bias, sliding, group);
+            let y = burn_conv::<Flex>(x, w, bias, sliding, group);
+            return bounds.map_or(y.clone(), |bounds| Flex::clip(y, bounds));
         };
         let (x, w, bias) = (channels_last(x), contiguous(w), bias.map(contiguous));
-        let y = conv::forward(&shape, x.storage(), w.storage(), bias.as_ref().map(FlexTensor::storage));
+        let bias = bias.as_ref().map(FlexTensor::storage);
+        let y = conv::forward(&shape, x.storage(), w.storage(), bias, bounds.map(Bounds::of_f32));
         rows(y, &[&[x_dims[0], w_dims[0]], &shape.output[4 - x_dims.len()..]].concat())
     }
 

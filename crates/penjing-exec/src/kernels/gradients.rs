@@ -201,7 +201,7 @@ fn evaluate(case: &Case, inputs: &[Tensor]) -> (Vec<Value<Flex>>, Option<Pullbac
     let (_, node) = graph.nodes().next().expect("one node");
     let inputs: Vec<_> = inputs.iter().map(|t| Value::from_tensor(t, &FlexDevice)).collect();
     let wants = inputs.iter().map(|v| matches!(v, Some(Value::Float(_)))).collect();
-    let done = forward::<Flex>(Call { node, opset: case.opset, inputs, wants, mode: case.mode, device: &FlexDevice });
+    let done = forward::<Flex>(Call { node, opset: case.opset, inputs, wants, mode: case.mode, device: &FlexDevice, bounds: None });
     let done = done.unwrap_or_else(|e| panic!("{}: {e}", case.name));
     (done.outputs.into_iter().take(case.outputs).collect(), done.pullback)
 }
@@ -358,7 +358,8 @@ fn shapes_that_do_not_fit_are_errors() {
             let run = || {
                 let values: Vec<_> = inputs.iter().map(|t| Value::from_tensor(t, &FlexDevice)).collect();
                 let wants = values.iter().map(|v| matches!(v, Some(Value::Float(_)))).collect();
-                let call = Call::<Flex> { node, opset: case.opset, inputs: values, wants, mode: case.mode, device: &FlexDevice };
+                let call =
+                    Call::<Flex> { node, opset: case.opset, inputs: values, wants, mode: case.mode, device: &FlexDevice, bounds: None };
                 if let Ok(done) = forward(call)
                     && let Some(pullback) = done.pullback
                 {

@@ -33,7 +33,7 @@ use penjing_graph::ops::{Cast, Op};
 
 use crate::ExecError;
 
-pub(crate) use device::{Adam, Kernels, Sgd};
+pub(crate) use device::{Adam, Bounds, Kernels, Sgd};
 pub(crate) use float::{Float, broadcast};
 pub(crate) use value::{Value, device_type};
 
@@ -87,6 +87,8 @@ pub(crate) struct Call<'a, B: Kernels> {
     pub(crate) wants: Vec<bool>,
     pub(crate) mode: Mode,
     pub(crate) device: &'a Device<B>,
+    /// What the output of a convolution is kept between, where the next node asks for it and no gradient is wanted.
+    pub(crate) bounds: Option<Bounds>,
 }
 
 impl<B: Kernels> Call<'_, B> {

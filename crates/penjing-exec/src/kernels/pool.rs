@@ -73,7 +73,7 @@ pub(super) fn average_pool<B: Kernels>(op: &AveragePool, mut call: Call<'_, B>) 
     let channels = dims[1];
     let kernel: Vec<usize> = [channels, 1].into_iter().chain(sliding.kernel.iter().copied()).collect();
     let ones = Float::full(1.0, &kernel, &x);
-    let y = Float(B::conv(x.0, ones.0.clone(), None, &sliding, channels)) * shares.clone();
+    let y = Float(B::conv(x.0, ones.0.clone(), None, &sliding, channels, None)) * shares.clone();
     Ok(Done::unary(y, move |dy| Float(B::conv_input_grad(&dims, ones.0, (dy * shares).0, &sliding, channels))))
 }
 

@@ -54,7 +54,7 @@ fn a_window_of_two_by_hand() {
         before: [0, 0],
     };
     let (x, w) = ([1.0, 2.0, 3.0], [1.0, 10.0, 1.0, -1.0]);
-    let y = forward(&shape, &x, &w, Some(&[0.5, 0.0]));
+    let y = forward(&shape, &x, &w, Some(&[0.5, 0.0]), None);
     assert_eq!(y, [21.5, -1.0, 32.5, -1.0]); // 1 + 20 + ½, 1 − 2; 2 + 30 + ½, 2 − 3
     assert_eq!(weight_gradient(&shape, &x, &[1.0, 0.0, 0.0, 1.0]), [1.0, 2.0, 2.0, 3.0]);
     let dx = input_gradient(&shape, &w, &[1.0, 0.0, 0.0, 1.0]);
@@ -114,11 +114,13 @@ proptest! {
         ey.iter_mut().enumerate().for_each(|(j, y)| *y += f64::from(bias[j % bias.len()]));
         for level in Level::available() {
             let run = |threads| on_threads(threads, || [
-                forward_on(level, &s, &x, &w, Some(&bias)),
+                forward_on(level, &s, &x, &w, Some(&bias), None),
                 input_gradient_on(level, &s, &w, &dy),
                 weight_gradient_on(level, &s, &x, &dy),
             ]);
             let one = run(1);
+            let clipped: Vec<f32> = one[0].iter().map(|y| clip(*y, [-0.5, 0.25])).collect();
+            prop_assert_eq!(forward_on(level, &s, &x, &w, Some(&bias), Some([-0.5, 0.25])), clipped);
             prop_assert_eq!(&one, &run(3));
             for (name, expected, got, terms) in [("y", &ey, &one[0], 400.0), ("dx", &ex, &one[1], 400.0), ("dw", &ew, &one[2], 6000.0)] {
                 for (i, (e, g)) in expected.iter().zip(got).enumerate() {
