@@ -14,6 +14,9 @@ use super::tile::{self, ROWS, Start, Tile, VECTORS};
 /// Terms of a sum that are added up before the next panel: so much of both operands stays in the cache.
 const DEPTH: usize = 256;
 
+/// Columns that are turned together, so that a line of the cache is read once.
+const TURNED: usize = 16;
+
 /// A matrix in memory: elements from a row to the next, and from a column to the next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
@@ -63,13 +66,12 @@ fn rows_of_product(a: &Matrix<'_>, rows: Range<usize>, panels: &Panels, y: &mut 
         (a.elements, a.row, rows.start)
     } else {
         turned.resize(rows.len() * depth, 0.0);
-        for (k, column) in (0..depth).map(|k| (k, &a.elements[k * a.column..])) {
-            turned
-                .iter_mut()
-                .skip(k)
-                .step_by(depth)
-                .zip(column[rows.start * a.row..].iter().step_by(a.row))
-                .for_each(|(to, from)| *to = *from);
+        for first in (0..depth).step_by(TURNED) {
+            let terms = first..(first + TURNED).min(depth);
+            for (r, turned) in turned.chunks_exact_mut(depth).enumerate() {
+                let column = a.elements[(rows.start + r) * a.row + first * a.column..].iter().step_by(a.column);
+                turned[terms.clone()].iter_mut().zip(column).for_each(|(to, from)| *to = *from);
+            }
         }
         (&turned[..], depth, 0)
     };

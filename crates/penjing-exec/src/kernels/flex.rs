@@ -70,10 +70,14 @@ impl Kernels for Flex {
         let (a_dims, b_dims) = (a.shape().to_vec(), b.shape().to_vec());
         match op {
             _ if a_dims == b_dims => with_arithmetic!(op, f => zip(a, b, f)),
+            _ if b.layout().num_elements() == 1 => {
+                let value = contiguous(b).storage::<f32>()[0];
+                with_arithmetic!(op, f => map(a, |a| f(a, value)))
+            }
             // One row for all, as it lies in memory.
             _ if is_channels_last(&a) && is_row(&rows_first(&a_dims), &rows_first(&b_dims)) => with_arithmetic!(op, f => zip_row(a, b, f)),
             _ if !is_channels_last(&a) && is_row(&a_dims, &b_dims) => with_arithmetic!(op, f => zip_row(a, b, f)),
-            _ if (is_channels_last(&a) || is_channels_last(&b)) && a_dims.len() == b_dims.len() => {
+            _ if (is_turned(&a) || is_turned(&b)) && a_dims.len() == b_dims.len() => {
                 from_rows(burn_arithmetic::<Flex>(op, to_rows(&a), to_rows(&b)))
             }
             _ => burn_arithmetic::<Flex>(op, a, b),
@@ -92,7 +96,7 @@ impl Kernels for Flex {
 
     fn cut(x: FlexTensor, spans: &[Span]) -> FlexTensor {
         // Where the elements lie in order, Burn gives a view.
-        if !single(&[&x]) || is_exact(&x) || !is_channels_last(&x) {
+        if !single(&[&x]) || !is_turned(&x) {
             return burn_cut::<Flex>(x, spans);
         }
         let (dims, spans) = (rows_first(&x.shape().to_vec()), rows_first(spans));
@@ -117,7 +121,7 @@ impl Kernels for Flex {
 
     fn concat(parts: Vec<FlexTensor>, axis: usize) -> FlexTensor {
         let rank = parts.first().map_or(0, |part| part.shape().num_dims());
-        if !parts.iter().any(|part| !is_exact(part) && is_channels_last(part)) {
+        if !parts.iter().any(is_turned) {
             return Flex::float_cat(parts, axis);
         }
         let last = (0..rank).filter(|i| *i != 1).chain([1]).position(|i| i == axis).unwrap_or(axis);
@@ -401,6 +405,11 @@ fn contiguous(t: FlexTensor) -> FlexTensor {
 /// Whether the channels of each place stand side by side in memory, and places in order.
 fn is_channels_last(t: &FlexTensor) -> bool {
     t.shape().num_dims() > 2 && is_exact(&to_rows(t))
+}
+
+/// Whether that is not the order of the shape as well.
+fn is_turned(t: &FlexTensor) -> bool {
+    !is_exact(t) && is_channels_last(t)
 }
 
 /// The same with the channels' axis last.
