@@ -25,6 +25,11 @@ demo:
 assets *names:
     ./scripts/assets {{ names }}
 
+# The CPU kernels' tests under Valgrind: reads and writes outside, and memory that was never written (needs valgrind)
+valgrind cases="40":
+    cargo test --workspace --lib --no-run
+    PROPTEST_CASES={{ cases }} valgrind --error-exitcode=9 --quiet $(ls -t target/debug/deps/penjing_exec-* | grep -v '\.d$' | head -1) cpu:: --skip exp_is_within
+
 # Licences, duplicates, sources and advisories of the dependencies (needs cargo-deny)
 deny:
     cargo deny check
