@@ -28,7 +28,7 @@ assets *names:
 # The CPU kernels' tests under Valgrind: reads and writes outside, and memory that was never written (needs valgrind)
 valgrind cases="40":
     cargo test --workspace --lib --no-run
-    PROPTEST_CASES={{ cases }} valgrind --error-exitcode=9 --quiet $(ls -t target/debug/deps/penjing_exec-* | grep -v '\.d$' | head -1) cpu:: --skip exp_is_within
+    PROPTEST_CASES={{ cases }} valgrind --error-exitcode=9 --quiet $(ls -t ${CARGO_TARGET_DIR:-target}/debug/deps/penjing_exec-* | grep -v '\.d$' | head -1) cpu:: --skip exp_is_within
 
 # Licences, duplicates, sources and advisories of the dependencies (needs cargo-deny)
 deny:

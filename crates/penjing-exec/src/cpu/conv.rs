@@ -202,7 +202,6 @@ fn products(block: &Block<'_>, panels: &Panels, bounds: Option<[f32; 2]>, y: &mu
                 length,
                 stride: 1,
                 b: panel.weights.as_ptr(),
-                b_row: width,
                 start: Start::Bias(panel.bias.as_ptr()),
                 out: [std::ptr::null_mut(); ROWS],
             };
@@ -267,17 +266,14 @@ fn weight_gradient_on(level: Level, shape: &Shape, x: &[f32], dy: &[f32]) -> Vec
     let parts = (PARTS / (shape.groups * depth * width).max(1)).clamp(1, 8).min(stands.div_ceil(STANDS)).min(shape.batch);
     let part = shape.batch.div_ceil(parts);
     // Where parts are few, the rows of the gradient are shared out as well.
-    let rows = depth.div_ceil(8 / parts).next_multiple_of(ROWS);
+    let rows = (shape.groups * depth).div_ceil(8 / parts).next_multiple_of(ROWS);
     let sums: Vec<Vec<f32>> = x
         .par_chunks(part * shape.in_image())
         .zip(dy.par_chunks(part * shape.out_image()))
         .map(|(x, dy)| {
             let mut sums = vec![0.0; shape.groups * depth * width];
-            sums.par_chunks_mut(depth * width).enumerate().for_each(|(group, sums)| {
-                sums.par_chunks_mut(rows * width).enumerate().for_each(|(i, sums)| {
-                    let cut = Cut { group, first: i * rows, count: sums.len() / width };
-                    part_of_weight_gradient(level, shape, &correlation, x, dy, &cut, sums);
-                });
+            sums.par_chunks_mut(rows * width).enumerate().for_each(|(i, sums)| {
+                part_of_weight_gradient(level, shape, &correlation, x, dy, i * rows, sums);
             });
             sums
         })
@@ -299,15 +295,8 @@ fn weight_gradient_on(level: Level, shape: &Shape, x: &[f32], dy: &[f32]) -> Vec
     dw
 }
 
-/// Rows of one group's gradient [taps · in_channels, out_channels].
-struct Cut {
-    group: usize,
-    first: usize,
-    count: usize,
-}
-
-/// Adds what some of the images contribute to `sums` [rows of the cut, width].
-fn part_of_weight_gradient(level: Level, shape: &Shape, correlation: &Correlation, x: &[f32], dy: &[f32], cut: &Cut, sums: &mut [f32]) {
+/// Adds what some of the images contribute to `sums`: rows from `first` on of the gradient [groups · taps · in_channels, width].
+fn part_of_weight_gradient(level: Level, shape: &Shape, correlation: &Correlation, x: &[f32], dy: &[f32], first: usize, sums: &mut [f32]) {
     /// Stands of a block, so many that starting a tile costs little.
     const WANTED: usize = 256;
     let out_channels = shape.groups * shape.out_channels;
@@ -317,7 +306,7 @@ fn part_of_weight_gradient(level: Level, shape: &Shape, correlation: &Correlatio
         for (x, dy) in x.chunks(WANTED * correlation.channels).zip(dy.chunks(WANTED * out_channels)) {
             let stands = dy.len() / out_channels;
             let line = Correlation { source: [1, stands], stands: [1, stands], plane: [1, stands], ..correlation.clone() };
-            Block::read(&line, x, 0..1, |block| sums_of_products(level, shape, &block, dy, cut, &mut vectors, sums));
+            Block::read(&line, x, 0..1, |block| sums_of_products(level, shape, &block, dy, first, &mut vectors, sums));
         }
         return;
     }
@@ -325,11 +314,11 @@ fn part_of_weight_gradient(level: Level, shape: &Shape, correlation: &Correlatio
     let images = x.chunks(portion.images * shape.in_image()).zip(dy.chunks(portion.images * shape.out_image()));
     for (x, dy) in images {
         let band = if portion.images == 1 { WANTED.div_ceil(shape.output[1]).min(shape.output[0]) } else { shape.output[0] };
-        for first in (0..shape.output[0]).step_by(band) {
-            let rows = first..(first + band).min(shape.output[0]);
+        for top in (0..shape.output[0]).step_by(band) {
+            let rows = top..(top + band).min(shape.output[0]);
             let line = shape.output[1] * out_channels;
             let dy = if portion.images == 1 { &dy[rows.start * line..rows.end * line] } else { dy };
-            Block::read(correlation, x, rows, |block| sums_of_products(level, shape, &block, dy, cut, &mut vectors, sums));
+            Block::read(correlation, x, rows, |block| sums_of_products(level, shape, &block, dy, first, &mut vectors, sums));
         }
     }
 }
@@ -362,39 +351,47 @@ fn panel_of_rows<'a>(rows: &'a [f32], stand: usize, first: usize, count: usize, 
 }
 
 /// Adds the contribution of one block: sums[k][m] += Σ over stands of x[stand + k] · dy[stand][m]. `vectors` is room for dY.
-fn sums_of_products(level: Level, shape: &Shape, block: &Block<'_>, dy: &[f32], cut: &Cut, vectors: &mut Vec<f32>, sums: &mut [f32]) {
-    let (lanes, depth) = (level.lanes(), shape.in_channels);
+fn sums_of_products(level: Level, shape: &Shape, block: &Block<'_>, dy: &[f32], first: usize, vectors: &mut Vec<f32>, sums: &mut [f32]) {
     let (taps, runs) = (block.taps(), block.row_starts());
     let stand = shape.groups * shape.out_channels;
     let length = dy.len() / stand / runs.len();
-    let width = shape.out_channels.next_multiple_of(lanes);
+    let width = shape.out_channels.next_multiple_of(level.lanes());
+    let depth = taps.len() * shape.in_channels;
     let reach = runs.iter().max().map_or(0, |run| run + (length - 1) * block.stride());
-    let channel = |k: usize| block.data[taps[k / depth] + cut.group * depth + k % depth..][..=reach].as_ptr();
-    let channels: Vec<*const f32> = (cut.first..cut.first + cut.count).map(channel).collect();
-    for (column, panel) in panels(shape.out_channels, lanes) {
-        let panel_width = panel * lanes;
-        let columns = column..(column + panel_width).min(shape.out_channels);
-        let dy = panel_of_rows(dy, stand, cut.group * shape.out_channels + columns.start, columns.len(), panel_width, vectors);
-        let rows = tile::rows_for(level, panel);
-        for first in (0..cut.count).step_by(rows) {
-            let count = rows.min(cut.count - first);
-            let mut call = Tile {
-                a: [std::ptr::null(); ROWS],
-                runs: &runs,
-                length,
-                stride: block.stride(),
-                b: dy.as_ptr(),
-                b_row: panel_width,
-                start: Start::Result,
-                out: [std::ptr::null_mut(); ROWS],
-            };
-            call.a[..count].copy_from_slice(&channels[first..first + count]);
-            for (out, sums) in call.out.iter_mut().zip(sums[first * width..(first + count) * width].chunks_exact_mut(width)) {
-                *out = sums[column..][..panel_width].as_mut_ptr();
+    let channel = |row: usize| {
+        let (group, k) = (row / depth, row % depth);
+        let at = taps[k / shape.in_channels] + group * shape.in_channels + k % shape.in_channels;
+        block.data[at..][..=reach].as_ptr()
+    };
+    let end = first + sums.len() / width;
+    let channels: Vec<*const f32> = (first..end).map(channel).collect();
+    for group in first / depth..end.div_ceil(depth) {
+        // Rows of this group, counted from `first`.
+        let (top, bottom) = ((group * depth).max(first) - first, ((group + 1) * depth).min(end) - first);
+        for (column, panel) in panels(shape.out_channels, level.lanes()) {
+            let panel_width = panel * level.lanes();
+            let columns = column..(column + panel_width).min(shape.out_channels);
+            let dy = panel_of_rows(dy, stand, group * shape.out_channels + columns.start, columns.len(), panel_width, vectors);
+            let rows = tile::rows_for(level, panel);
+            for row in (top..bottom).step_by(rows) {
+                let count = rows.min(bottom - row);
+                let mut call = Tile {
+                    a: [std::ptr::null(); ROWS],
+                    runs: &runs,
+                    length,
+                    stride: block.stride(),
+                    b: dy.as_ptr(),
+                    start: Start::Result,
+                    out: [std::ptr::null_mut(); ROWS],
+                };
+                call.a[..count].copy_from_slice(&channels[row..row + count]);
+                for (out, sums) in call.out.iter_mut().zip(sums[row * width..(row + count) * width].chunks_exact_mut(width)) {
+                    *out = sums[column..][..panel_width].as_mut_ptr();
+                }
+                // SAFETY: `Level` is of this processor. Each row of A is read at the stands alone, the last of which lies in the block,
+                // as just sliced; the panel of dY has a row for each stand; rows of the result were sliced.
+                unsafe { tile::kernel(level, count, panel)(&call) };
             }
-            // SAFETY: `Level` is of this processor. Row k of A is read at the stands alone, the last of which lies in the block, as
-            // just sliced; the panel of dY has a row for each stand; rows of the result were sliced.
-            unsafe { tile::kernel(level, count, panel)(&call) };
         }
     }
 }

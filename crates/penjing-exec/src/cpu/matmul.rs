@@ -91,7 +91,6 @@ fn rows_of_product(a: &Matrix<'_>, rows: Range<usize>, panels: &Panels, y: &mut 
                     length,
                     stride: 1,
                     b: panel.weights[start * width..(start + length) * width].as_ptr(),
-                    b_row: width,
                     start: if start == 0 { Start::Bias(zeros.as_ptr()) } else { Start::Result },
                     out: [std::ptr::null_mut(); ROWS],
                 };
@@ -124,10 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
-    }
+    use crate::cpu::on_threads;
 
     #[test]
     fn two_by_two_by_hand() {

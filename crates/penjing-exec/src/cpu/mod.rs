@@ -44,3 +44,9 @@ unsafe fn filled<T: Copy>(n: usize, fill: impl FnOnce(&mut [MaybeUninit<T>])) ->
     unsafe { values.set_len(n) };
     values
 }
+
+/// What `f` gives on so many threads.
+#[cfg(test)]
+fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(f)
+}

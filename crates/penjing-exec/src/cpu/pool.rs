@@ -1,7 +1,8 @@
-//! Max pooling over one or two spatial axes, and its gradient.
+//! Pooling over spatial axes: the largest under a window, and the mean of all places, with their gradients.
 
 use rayon::prelude::*;
 
+use super::batch_norm::channel_sums;
 use super::simd::{Level, vectorized};
 
 /// Sizes of a pooling; one spatial axis is a single row.
@@ -86,6 +87,24 @@ pub(crate) fn input_gradient(shape: &Shape, winner: &[u8], channels: usize, dy: 
     });
 }
 
+/// Mean of each channel over the `places` of each image.
+pub(crate) fn mean(x: &[f32], places: usize, channels: usize) -> Vec<f32> {
+    let images = x.par_chunks(places * channels).map(|x| channel_sums(x, channels));
+    images.flat_map_iter(|sums| sums.into_iter().map(|sum| sum / places as f32)).collect()
+}
+
+/// Gradient of the input of [`mean`]: each place has its share.
+pub(crate) fn mean_gradient(dy: &[f32], places: usize, channels: usize) -> Vec<f32> {
+    let share = 1.0 / places as f32;
+    let mut dx = vec![0.0; dy.len() * places];
+    dx.par_chunks_mut(places * channels).zip(dy.par_chunks(channels)).for_each(|(dx, dy)| {
+        for dx in dx.chunks_exact_mut(channels) {
+            dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy * share);
+        }
+    });
+    dx
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -100,6 +119,13 @@ mod tests {
         assert_eq!((y, winner), ([5.0, 5.0, 5.0], [1, 0, 0])); // the first of two equal cells wins
         input_gradient(&shape, &winner, 1, &[1.0, 10.0, 100.0], &mut dx);
         assert_eq!(dx, [0.0, 11.0, 100.0, 0.0]);
+    }
+
+    #[test]
+    fn means_and_their_shares_by_hand() {
+        let x = [1.0, 10.0, 3.0, 30.0, 5.0, 50.0, 7.0, 70.0]; // two images of two places and two channels
+        assert_eq!(mean(&x, 2, 2), [2.0, 20.0, 6.0, 60.0]);
+        assert_eq!(mean_gradient(&[2.0, 4.0, 6.0, 8.0], 2, 2), [1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
     }
 
     #[test]

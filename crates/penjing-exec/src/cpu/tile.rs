@@ -1,4 +1,4 @@
-//! The innermost loop of convolutions: a few rows of a matrix product, one operand read through a table of offsets.
+//! The innermost loop of products and convolutions: a few rows of a product, one operand read through a table of offsets.
 //!
 //! The image under a sliding window is never written out as a matrix: a row of the product begins at its own place in the
 //! image, and the table leads from there to each cell of the window.
@@ -21,14 +21,13 @@ pub(super) enum Start {
 }
 
 /// out[r][v] = start + Σ A[r][k] · B[k][v] for the rows and vectors of one tile. Row r of A stands at `a[r] + run + stride·j`
-/// for each run and each j below `length`, in this order; row k of B at `b + b_row·k`.
+/// for each run and each j below `length`, in this order; rows of B stand side by side from `b` on.
 pub(super) struct Tile<'a> {
     pub(super) a: [*const f32; ROWS],
     pub(super) runs: &'a [usize],
     pub(super) length: usize,
     pub(super) stride: usize,
     pub(super) b: *const f32,
-    pub(super) b_row: usize,
     pub(super) start: Start,
     pub(super) out: [*mut f32; ROWS],
 }
@@ -73,7 +72,7 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(tile: &Tile<'_>) {
         for run in tile.runs {
             let a: [*const f32; R] = std::array::from_fn(|r| tile.a[r].add(*run));
             let mut done = 0;
-            if tile.stride == 1 && tile.b_row == V * S::LANES {
+            if tile.stride == 1 {
                 // Most products: with distances that are known here, a step is little but loads and products.
                 while done + STEPS <= tile.length {
                     for step in 0..STEPS {
@@ -86,7 +85,7 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(tile: &Tile<'_>) {
             }
             for step in done..tile.length {
                 add_step::<S, R, V>(&mut sums, std::array::from_fn(|r| a[r].add(step * tile.stride)), b);
-                b = b.add(tile.b_row);
+                b = b.add(V * S::LANES);
             }
         }
         for (r, sums) in sums.into_iter().enumerate() {

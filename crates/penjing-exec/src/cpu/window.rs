@@ -58,10 +58,12 @@ impl Correlation {
     /// Tasks of about `wanted` stands, and of no more than the cache holds.
     pub(super) fn portion(&self, batch: usize, wanted: usize) -> Portion {
         let per_image = (self.stands[0] * self.stands[1]).max(1);
+        let line = (self.source[1] * self.channels).max(1);
         if per_image * 2 <= wanted {
-            return Portion { images: (wanted / per_image).min(batch).max(1), rows: self.stands[0] };
+            let cached = CACHED / (self.source[0].max(1) * line);
+            return Portion { images: (wanted / per_image).min(batch).min(cached).max(1), rows: self.stands[0] };
         }
-        let cached = CACHED / (self.step[0] * self.source[1] * self.channels).max(1);
+        let cached = CACHED / (self.step[0] * line);
         let rows = if batch >= 2 * rayon::current_num_threads() { self.stands[0] } else { wanted.div_ceil(self.stands[1].max(1)) };
         Portion { images: 1, rows: rows.min(cached).clamp(1, self.stands[0].max(1)) }
     }
@@ -74,8 +76,10 @@ pub(super) struct Block<'a> {
     pub(super) data: &'a [f32],
     images: usize,
     rows: Range<usize>,
-    /// First row and column that `data` holds, and how many of them.
-    lo: [isize; 2],
+    /// The row of stands, and the row and column as a stand sees them, at which `data` begins.
+    first: usize,
+    corner: [isize; 2],
+    /// Rows and columns that `data` holds of each image.
     held: [usize; 2],
 }
 
@@ -89,11 +93,9 @@ impl<'a> Block<'a> {
         let [height, width] = correlation.source;
         let images = x.len() / (height * width * correlation.channels);
         if correlation.inside() {
-            let block = Block { correlation, data: x, images, rows, lo: [0, 0], held: correlation.source };
-            return f(block);
+            return f(Block { correlation, data: x, images, rows, first: 0, corner: [0, 0], held: correlation.source });
         }
         let [[top, bottom], [left, right]] = [correlation.reach(0), correlation.reach(1)];
-        let first = (rows.start * correlation.step[0]) as isize + top;
         let held_rows = ((rows.len() - 1) * correlation.step[0] + 1).saturating_add_signed(bottom - top);
         let held_cols = ((correlation.stands[1] - 1) * correlation.step[1] + 1).saturating_add_signed(right - left);
         let size = images * held_rows * held_cols * correlation.channels;
@@ -102,16 +104,16 @@ impl<'a> Block<'a> {
                 copy.resize(size, 0.0);
             }
             let copy = &mut copy[..size];
-            fill(correlation, x, [first, left], [held_rows, held_cols], copy);
-            f(Block { correlation, data: copy, images, rows, lo: [first, left], held: [held_rows, held_cols] })
+            let (first, corner, held) = (rows.start, [top, left], [held_rows, held_cols]);
+            fill(correlation, x, [(first * correlation.step[0]) as isize + top, left], held, copy);
+            f(Block { correlation, data: copy, images, rows, first, corner, held })
         })
     }
 
     /// Offset of each tap from its stand.
     pub(super) fn taps(&self) -> Vec<usize> {
-        let reach = [0, 1].map(|i| if self.correlation.inside() { 0 } else { self.correlation.reach(i)[0] });
         let offset = |tap: &[isize; 2]| {
-            let [row, col] = [0, 1].map(|i| (tap[i] - reach[i]).unsigned_abs());
+            let [row, col] = [0, 1].map(|i| (tap[i] - self.corner[i]).unsigned_abs());
             (row * self.held[1] + col) * self.correlation.channels
         };
         self.correlation.taps.iter().map(offset).collect()
@@ -119,11 +121,9 @@ impl<'a> Block<'a> {
 
     /// Offset of the first stand of each row, image after image.
     pub(super) fn row_starts(&self) -> Vec<usize> {
-        let c = self.correlation;
-        let top = if c.inside() { 0 } else { c.reach(0)[0] };
-        let image = self.held[0] * self.held[1] * c.channels;
-        let row = |row: usize| ((row * c.step[0]) as isize + top - self.lo[0]).unsigned_abs() * self.held[1] * c.channels;
-        (0..self.images).flat_map(|n| self.rows.clone().map(move |r| n * image + row(r))).collect()
+        let line = self.held[1] * self.correlation.channels;
+        let row = |row: usize| (row - self.first) * self.correlation.step[0] * line;
+        (0..self.images).flat_map(|n| self.rows.clone().map(move |r| n * self.held[0] * line + row(r))).collect()
     }
 
     /// Elements from a stand to the next of its row.

@@ -161,7 +161,10 @@ pub(crate) trait Kernels: Backend {
         bounds: Option<Bounds>,
     ) -> FloatTensor<Self> {
         let y = burn_conv::<Self>(x, w, bias, sliding, group);
-        bounds.map_or(y.clone(), |bounds| Self::clip(y, bounds))
+        match bounds {
+            Some(bounds) => Self::clip(y, bounds),
+            None => y,
+        }
     }
 
     /// Gradient of the convolution's input, of shape `dims`, from that of its output.

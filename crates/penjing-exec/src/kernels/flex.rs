@@ -7,7 +7,6 @@
 use burn_backend::ops::FloatTensorOps;
 use burn_backend::{Bytes, DType, Shape, TensorMetadata};
 use burn_flex::{Flex, FlexTensor, Layout};
-use rayon::prelude::*;
 
 use super::device::{
     Adam, Arithmetic, Bounds, Function, Kernels, Sgd, Span, burn_adam, burn_arithmetic, burn_batch_norm, burn_batch_norm_grad,
@@ -243,7 +242,10 @@ impl Kernels for Flex {
         let (x_dims, w_dims) = (x.shape().to_vec(), w.shape().to_vec());
         let Some(shape) = shape(&x_dims, &w_dims, sliding, group).filter(|_| single(&tensors)) else {
             let y = burn_conv::<Flex>(x, w, bias, sliding, group);
-            return bounds.map_or(y.clone(), |bounds| Flex::clip(y, bounds));
+            return match bounds {
+                Some(bounds) => Flex::clip(y, bounds),
+                None => y,
+            };
         };
         let (x, w, bias) = (channels_last(x), contiguous(w), bias.map(contiguous));
         let bias = bias.as_ref().map(FlexTensor::storage);
@@ -297,10 +299,8 @@ impl Kernels for Flex {
             return burn_spatial_mean::<Flex>(x);
         }
         let (x, places) = (channels_last(x), dims[2..].iter().product::<usize>());
-        let mean = |x: &[f32]| batch_norm::channel_sums(x, dims[1]).into_iter().map(|sum| sum / places as f32);
-        let means: Vec<Vec<f32>> = x.storage::<f32>().par_chunks(places * dims[1]).map(|x| mean(x).collect()).collect();
         let kept: Vec<usize> = dims.iter().enumerate().map(|(i, n)| if i < 2 { *n } else { 1 }).collect();
-        tensor(means.concat(), &kept)
+        tensor(pool::mean(x.storage(), places, dims[1]), &kept)
     }
 
     fn spatial_mean_grad(dims: &[usize], dy: FlexTensor) -> FlexTensor {
@@ -308,14 +308,7 @@ impl Kernels for Flex {
             return burn_spatial_mean_grad::<Flex>(dims, dy);
         }
         let (dy, places) = (contiguous(dy), dims[2..].iter().product::<usize>());
-        let share = 1.0 / places as f32;
-        let mut dx = vec![0.0; dims.iter().product()];
-        dx.par_chunks_mut(places * dims[1]).zip(dy.storage::<f32>().par_chunks(dims[1])).for_each(|(dx, dy)| {
-            for dx in dx.chunks_exact_mut(dims[1]) {
-                dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy * share);
-            }
-        });
-        rows(dx, dims)
+        rows(pool::mean_gradient(dy.storage(), places, dims[1]), dims)
     }
 
     fn channel_sum(x: FlexTensor) -> FlexTensor {
@@ -341,10 +334,7 @@ impl Kernels for Flex {
             return burn_batch_norm::<Flex>(x, scale, bias, epsilon);
         }
         let (x, scale, bias) = (channels_last(x), contiguous(scale), contiguous(bias));
-        let (mean, variance) = batch_norm::moments(x.storage(), dims[1]);
-        let a: Vec<f32> = scale.storage::<f32>().iter().zip(inverse(&variance, epsilon)).map(|(scale, inverse)| scale * inverse).collect();
-        let b: Vec<f32> = bias.storage::<f32>().iter().zip(&mean).zip(&a).map(|((bias, mean), a)| bias - mean * a).collect();
-        let y = batch_norm::scale_and_shift(x.storage(), &a, &b);
+        let [y, mean, variance] = batch_norm::forward(x.storage(), scale.storage(), bias.storage(), epsilon);
         (rows(y, &dims), tensor(mean, &dims[1..2]), tensor(variance, &dims[1..2]))
     }
 
@@ -362,8 +352,8 @@ impl Kernels for Flex {
         }
         let (x, dy) = (channels_last(x), channels_last(dy));
         let [scale, mean, variance] = [scale, mean, variance].map(contiguous);
-        let inverse = inverse(variance.storage(), epsilon);
-        let [dx, dscale, dbias] = batch_norm::gradients(x.storage(), scale.storage(), mean.storage(), &inverse, dy.storage());
+        let statistics = [mean.storage(), variance.storage()];
+        let [dx, dscale, dbias] = batch_norm::gradients(x.storage(), scale.storage(), statistics, epsilon, dy.storage());
         [rows(dx, &dims), tensor(dscale, &dims[1..2]), tensor(dbias, &dims[1..2])]
     }
 
@@ -374,10 +364,6 @@ impl Kernels for Flex {
 
 fn single(tensors: &[&FlexTensor]) -> bool {
     tensors.iter().all(|t| t.dtype() == DType::F32)
-}
-
-fn inverse(variance: &[f32], epsilon: f32) -> Vec<f32> {
-    variance.iter().map(|variance| 1.0 / (variance + epsilon).sqrt()).collect()
 }
 
 /// Whether the tensor is its storage, in order of the shape.
@@ -427,11 +413,14 @@ fn from_rows(t: FlexTensor) -> FlexTensor {
 
 /// The tensor [N, C, …] with the channels of each place side by side in memory.
 fn channels_last(t: FlexTensor) -> FlexTensor {
-    if is_channels_last(&t) || t.shape().num_dims() == 2 {
-        return if t.shape().num_dims() == 2 { contiguous(t) } else { t };
+    if is_channels_last(&t) {
+        return t;
     }
     let t = contiguous(t);
     let dims = t.shape().to_vec();
+    if dims.len() == 2 {
+        return t;
+    }
     rows(layout::turned(t.storage(), dims[1], dims[2..].iter().product()), &dims)
 }
 
