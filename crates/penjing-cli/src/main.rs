@@ -28,7 +28,7 @@ enum Command {
     New(commands::new::New),
     Train(commands::train::Train),
     Eval(commands::eval::Eval),
-    Prune(commands::prune::Prune),
+    Prune(Box<commands::prune::Prune>),
     Demo(commands::demo::Demo),
 }
 

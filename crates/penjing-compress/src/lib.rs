@@ -14,6 +14,6 @@ mod verify;
 pub use gain::FileSize;
 pub use journal::Journal;
 pub use outcome::{Accuracy, BeforeAfter, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
-pub use recipe::{DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step};
+pub use recipe::{CALIBRATION_SAMPLES, DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, WeightPruning};
 pub use run::{Context, RunError, RunEvent, accuracy, build_for, execute, open_all, open_data, open_inputs};
 pub use verify::{Verification, verify};

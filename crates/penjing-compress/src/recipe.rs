@@ -7,7 +7,8 @@ use penjing_exec::train::TrainSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::floor::Floor;
-use crate::prune::{Scope, Sparsity, Until};
+use crate::prune::criteria::Choice;
+use crate::prune::{Pattern, Scope, Sparsity, Until};
 
 /// Version of the recipe's format that this program writes and reads.
 pub const RECIPE_VERSION: u32 = 1;
@@ -97,14 +98,86 @@ impl DataSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Step {
-    /// Remove single weights by magnitude.
-    Prune {
-        /// Over which weights one threshold holds.
-        #[serde(default)]
-        scope: Scope,
-        /// How far.
-        goal: PruneGoal,
-    },
+    /// Remove single weights.
+    Prune(WeightPruning),
+}
+
+/// Which single weights are removed, and how far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WeightPruning {
+    /// Over which weights one threshold holds.
+    #[serde(default)]
+    pub scope: Scope,
+    /// The shape that zeros have.
+    #[serde(default)]
+    pub pattern: Pattern,
+    /// How weights are chosen.
+    #[serde(default)]
+    pub criterion: Choice,
+    /// Training samples that a criterion may look at.
+    #[serde(default = "calibration_samples")]
+    pub calibration_samples: usize,
+    /// How far.
+    pub goal: PruneGoal,
+}
+
+/// Training samples that a criterion looks at where nothing else is asked for.
+pub const CALIBRATION_SAMPLES: usize = 512;
+
+fn calibration_samples() -> usize {
+    CALIBRATION_SAMPLES
+}
+
+impl WeightPruning {
+    /// By magnitude, any weight, one threshold for all: Han et al. 2015.
+    pub fn by_magnitude(goal: PruneGoal) -> WeightPruning {
+        WeightPruning {
+            scope: Scope::Global,
+            pattern: Pattern::Unstructured,
+            criterion: Choice::default(),
+            calibration_samples: CALIBRATION_SAMPLES,
+            goal,
+        }
+    }
+
+    /// Whether what is asked for goes together.
+    ///
+    /// # Errors
+    /// Says what does not, and the way out.
+    pub fn check(&self) -> Result<(), String> {
+        let pattern = self.pattern;
+        match (pattern.sparsity(), &self.goal) {
+            (None, PruneGoal::Pattern) => {
+                return Err(format!("the pattern {pattern} does not say how far to prune (hint: --sparsity 0.9, or --pattern 2:4)"));
+            }
+            (Some(_), PruneGoal::Floor { .. }) => {
+                return Err(format!(
+                    "the pattern {pattern} fixes the sparsity, so that there is none to search for (hint: leave --max-drop and \
+                     --min-accuracy out)"
+                ));
+            }
+            (Some(fixed), PruneGoal::Sparsity { fraction, steps }) => {
+                let (fixed, asked) = (fixed.value(), fraction.value());
+                if (fixed - asked).abs() > 1e-9 {
+                    return Err(format!(
+                        "the pattern {pattern} is a sparsity of {fixed}, not of {asked} (hint: leave --sparsity out, or another pattern)"
+                    ));
+                }
+                if *steps > 1 {
+                    return Err(format!("the pattern {pattern} is reached in one step, not in {steps} (hint: leave --steps out)"));
+                }
+            }
+            (Some(_), PruneGoal::Pattern) | (None, PruneGoal::Sparsity { .. } | PruneGoal::Floor { .. }) => {}
+        }
+        if self.criterion == Choice::SparseGpt && self.scope != Scope::Layer {
+            return Err("sparsegpt compares the weights of one layer (hint: --scope layer, or leave it out)".into());
+        }
+        if self.calibration_samples == 0 {
+            return Err("a criterion needs a sample to look at (hint: --calibration-samples 512)".into());
+        }
+        Ok(())
+    }
 }
 
 /// How far to prune.
@@ -118,6 +191,8 @@ pub enum PruneGoal {
         /// In so many steps along a cubic schedule, retraining after each.
         steps: usize,
     },
+    /// As far as the pattern says by itself.
+    Pattern,
     /// To the sparsest network whose accuracy holds the floor.
     Floor {
         /// The floor.
@@ -127,4 +202,49 @@ pub enum PruneGoal {
         /// Rounds at most.
         rounds: usize,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::{Certainty, Limit};
+
+    fn step(pattern: &str, goal: PruneGoal) -> WeightPruning {
+        WeightPruning { pattern: pattern.parse().expect(pattern), ..WeightPruning::by_magnitude(goal) }
+    }
+
+    fn to(fraction: f64, steps: usize) -> PruneGoal {
+        PruneGoal::Sparsity { fraction: fraction.try_into().expect("a fraction"), steps }
+    }
+
+    #[test]
+    fn what_goes_together() {
+        for sound in [step("2:4", PruneGoal::Pattern), step("2:4", to(0.5, 1)), step("1:4", to(0.75, 1)), step("4x1", to(0.9, 3))] {
+            assert_eq!(sound.check(), Ok(()));
+        }
+        let floor = Floor { limit: Limit::MaxDrop(1.0), certainty: Certainty::Point };
+        let by_sparsegpt = WeightPruning { criterion: Choice::SparseGpt, ..step("2:4", PruneGoal::Pattern) };
+        for (unsound, says) in [
+            (step("unstructured", PruneGoal::Pattern), "how far"),
+            (step("2:4", to(0.9, 1)), "a sparsity of 0.5, not of 0.9"),
+            (step("2:4", to(0.5, 2)), "one step"),
+            (step("2:4", PruneGoal::Floor { floor, until: Until::Floor, rounds: 3 }), "none to search for"),
+            (by_sparsegpt, "--scope layer"),
+        ] {
+            let reason = unsound.check().expect_err("refused");
+            assert!(reason.contains(says) && reason.contains("hint"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_step_as_text() {
+        let text = "method = \"prune\"\npattern = \"2:4\"\ncriterion = \"wanda\"\nscope = \"row\"\ngoal = \"pattern\"\n";
+        let Step::Prune(step) = toml::from_str(text).expect("a step");
+        assert_eq!((step.pattern.to_string().as_str(), step.criterion.name(), step.calibration_samples), ("2:4", "wanda", 512));
+        assert_eq!(toml::from_str::<Step>(&toml::to_string(&Step::Prune(step.clone())).expect("text")).expect("read"), Step::Prune(step));
+        // As it was written before there were patterns.
+        let Step::Prune(step) = toml::from_str("method = \"prune\"\n[goal.sparsity]\nfraction = 0.5\nsteps = 1\n").expect("a step");
+        assert_eq!(step, WeightPruning::by_magnitude(to(0.5, 1)));
+        assert!(toml::from_str::<Step>("method = \"prune\"\ngoal = \"pattern\"\npatern = \"2:4\"\n").is_err());
+    }
 }

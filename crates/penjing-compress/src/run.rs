@@ -18,7 +18,8 @@ use crate::floor::{Floor, FloorVerdict};
 use crate::gain::FileSize;
 use crate::journal::{INPUT, Journal, hexadecimal};
 use crate::outcome::{Accuracy, BeforeAfter, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
-use crate::prune::{self, Masks, PruneError, Pruning};
+use crate::prune::criteria::{Criterion, Needs};
+use crate::prune::{self, Masks, PruneError, Pruning, Stats, TrainingSamples};
 use crate::recipe::{DataSource, ModelSource, Recipe, Step};
 use crate::verify::verify;
 
@@ -149,16 +150,16 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
     let original = workshop.original(recipe)?;
     let baseline = workshop.baseline(&original)?;
     let metric = workshop.metric("original", &original)?;
-    let mut work = Work { graph: original.clone(), rounds: vec![], missed: None, floor: None };
+    let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None };
     for step in &recipe.steps {
         match step {
-            Step::Prune { scope, goal } => {
+            Step::Prune(step) => {
                 let baseline = match (metric, &baseline) {
                     (Some(metric), _) => Some(Baseline::Metric(metric)),
                     (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
                     (None, None) => None,
                 };
-                let pruning = Pruning { scope: *scope, goal, original: &original, baseline };
+                let pruning = Pruning { step, original: &original, baseline };
                 pruning.apply(&mut workshop, &mut work)?;
             }
         }
@@ -212,6 +213,8 @@ struct Measured {
 pub(crate) struct Work {
     pub(crate) graph: Graph,
     pub(crate) rounds: Vec<Round>,
+    /// What a reader of the record should know.
+    pub(crate) notes: Vec<String>,
     /// Why a step's goal was missed.
     pub(crate) missed: Option<String>,
     /// The floor that holds for the result.
@@ -307,6 +310,25 @@ impl<'a, 'c> Workshop<'a, 'c> {
         }
         self.tell(RunEvent::Baseline(&evaluation));
         Ok(Some(evaluation))
+    }
+
+    /// What a criterion needs to know of a network, from so many training samples.
+    pub(crate) fn statistics(&mut self, graph: &Graph, criterion: &dyn Criterion, samples: usize) -> Result<Stats, RunError> {
+        let seed = self.retrain.seed;
+        let needs = criterion.needs();
+        if needs == Needs::Weights {
+            return Ok(Stats::seeded(seed));
+        }
+        let calibration = self.calibration(criterion.name(), samples)?;
+        let layers = prune::layers(graph)?;
+        Ok(Stats::collect(&mut *cpu_executor(graph)?, &layers, &calibration, needs, self.retrain.loss, seed)?)
+    }
+
+    /// Training samples for a criterion to learn from.
+    pub(crate) fn calibration(&self, criterion: &str, samples: usize) -> Result<TrainingSamples<'_>, RunError> {
+        let missing =
+            || RunError::Recipe(format!("the criterion {criterion} needs data to look at (hint: --data, or --criterion magnitude)"));
+        Ok(TrainingSamples { data: self.data.as_ref().ok_or_else(missing)?, samples, seed: self.retrain.seed })
     }
 
     /// Measures a network on one split.
@@ -456,7 +478,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             size,
             verification,
             output: recipe.output.clone(),
-            notes: written.sparse_refused.into_iter().chain(unlabelled).collect(),
+            notes: work.notes.into_iter().chain(written.sparse_refused).chain(unlabelled).collect(),
         };
         let text = serde_json::to_string_pretty(&outcome).map_err(|e| RunError::Write { path: "outcome.json".into(), source: e.into() })?;
         crate::journal::write_atomically(&self.journal.folder().join("outcome.json"), text.as_bytes())?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use penjing_compress::floor::{Certainty, Floor, Limit};
-use penjing_compress::prune::{Scope, Until};
-use penjing_compress::{DataSource, Journal, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, Verdict};
+use penjing_compress::prune::Until;
+use penjing_compress::{DataSource, Journal, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, Verdict, WeightPruning};
 use penjing_exec::data::Augment;
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{StopFlag, TrainSettings};
@@ -45,14 +45,11 @@ impl Demo {
             data: Some(DataSource { path: data, preprocess: None, labels: None, split_seed: 0, augment: Augment::default() }),
             train: Some(settings),
             retrain: Some(TrainSettings { epochs: 3, ..settings }),
-            steps: vec![Step::Prune {
-                scope: Scope::Global,
-                goal: PruneGoal::Floor {
-                    floor: Floor { limit: Limit::MaxDrop(0.5), certainty: Certainty::Point },
-                    until: Until::Floor,
-                    rounds: 8,
-                },
-            }],
+            steps: vec![Step::Prune(WeightPruning::by_magnitude(PruneGoal::Floor {
+                floor: Floor { limit: Limit::MaxDrop(0.5), certainty: Certainty::Point },
+                until: Until::Floor,
+                rounds: 8,
+            }))],
             metric_command: None,
             output: folder.join("pruned.onnx"),
             dense: false,

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::floor::{Certainty, Floor, Limit};
-use penjing_compress::prune::{LayerSparsity, Mark, Scope, Sparsity, Until};
+use penjing_compress::prune::criteria::{Choice, Needs};
+use penjing_compress::prune::{LayerSparsity, Mark, Pattern, Scope, Sparsity, Until};
 use penjing_compress::{
-    BeforeAfter, Context, Journal, MetricChange, Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, Step, Verdict, execute,
+    BeforeAfter, CALIBRATION_SAMPLES, Context, Journal, MetricChange, Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, Step,
+    Verdict, WeightPruning, execute,
 };
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
@@ -18,7 +20,7 @@ use crate::progress::{Display, warn};
 use crate::similarity::similarity_line;
 use crate::table::{grouped, print, table};
 
-/// Remove the smallest weights of a model, retrain, and go on until the accuracy floor would break
+/// Remove the weights of a model that matter least, retrain, and go on until the accuracy floor would break
 #[derive(Args)]
 pub(crate) struct Prune {
     /// The ONNX model, or the name of an architecture, which is initialised and trained first
@@ -48,9 +50,20 @@ pub(crate) struct Prune {
     /// Rounds of the search at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
     rounds: usize,
-    /// One threshold for all weights, or the same sparsity in every layer
-    #[arg(long, value_enum, default_value = "global")]
-    scope: ScopeName,
+    /// One threshold for all weights, or the same sparsity in every layer or in every row (output) of a layer [default: that in which
+    /// the criterion's scores can be compared; global for magnitude]
+    #[arg(long, value_enum)]
+    scope: Option<ScopeName>,
+    /// The shape that zeros have: unstructured; N:M, such as 2:4, where N of every M weights along the inputs stay; or blocks of outputs
+    /// x inputs, such as 4x1
+    #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
+    pattern: Pattern,
+    /// How weights are chosen: magnitude, taylor, fisher, snip, wanda, lamp or random
+    #[arg(long, value_name = "NAME", default_value = "magnitude")]
+    criterion: Choice,
+    /// Training samples that a criterion looks at, where it needs to
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
+    calibration_samples: usize,
     /// Measure with this command too: it is given a model's path and prints one number, the higher the better. --max-drop and
     /// --min-accuracy then mean that number, in its unit, instead of the accuracy
     #[arg(long, value_name = "COMMAND")]
@@ -100,6 +113,7 @@ enum UntilName {
 enum ScopeName {
     Global,
     Layer,
+    Row,
 }
 
 impl Prune {
@@ -154,6 +168,7 @@ impl Prune {
                 };
                 PruneGoal::Floor { floor, until, rounds: self.rounds }
             }
+            (None, None) if self.pattern.sparsity().is_some() => PruneGoal::Pattern,
             (None, None) => return Err(Usage("how far? (hint: --sparsity 0.9, --max-drop 0.5 or --min-accuracy 98.5)".into()).into()),
         };
         let data = self.data.source(self.seed)?;
@@ -167,9 +182,19 @@ impl Prune {
         }
         let settings = self.train.settings(self.seed)?;
         let scope = match self.scope {
-            ScopeName::Global => Scope::Global,
-            ScopeName::Layer => Scope::Layer,
+            None => self.criterion.scope(),
+            Some(ScopeName::Global) => Scope::Global,
+            Some(ScopeName::Layer) => Scope::Layer,
+            Some(ScopeName::Row) => Scope::Row,
         };
+        let (pattern, criterion) = (self.pattern, self.criterion);
+        let step = WeightPruning { scope, pattern, criterion, calibration_samples: self.calibration_samples, goal };
+        step.check().map_err(Usage)?;
+        if data.is_none() && criterion.needs() != Needs::Weights {
+            return Err(
+                Usage(format!("the criterion {criterion} needs data to look at (hint: --data PATH, or --criterion magnitude)")).into()
+            );
+        }
         Ok(Recipe {
             version: RECIPE_VERSION,
             model: model_source(model, &self.zoo, self.seed)?,
@@ -179,7 +204,7 @@ impl Prune {
             metric_command: self.metric_command.clone(),
             output: output.clone(),
             dense: self.dense,
-            steps: vec![Step::Prune { scope, goal }],
+            steps: vec![Step::Prune(step)],
         })
     }
 }

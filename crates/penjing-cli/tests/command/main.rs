@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod interruption;
+mod patterns;
 mod repeatability;
 mod unlabelled;
 

@@ -1,11 +1,19 @@
-//! Pruning of single weights by magnitude: which go, in which steps, down to a sparsity or to an accuracy floor.
+//! Pruning of single weights: by which criterion, in which pattern, in which steps, down to a sparsity or to an accuracy floor.
 //!
 //! Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks".
 
+mod calibration;
+pub mod criteria;
 mod floor_search;
+mod layer;
+mod pattern;
 mod pruning;
 mod schedule;
 mod select;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod weight_matrix;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,10 +22,16 @@ use std::str::FromStr;
 use penjing_graph::{Edit, Graph, GraphError, Tensor, ValueId, roles};
 use serde::{Deserialize, Serialize};
 
+pub use calibration::{Calibration, TrainingSamples};
+use criteria::{Criterion, Magnitude};
 pub use floor_search::{FloorSearch, Mark, Until};
+pub use layer::{Layer, layers};
+pub use pattern::{Block, NOfM, Pattern};
 pub(crate) use pruning::Pruning;
 pub use schedule::cubic;
-pub use select::keep_largest;
+pub use select::{keep_largest, keep_largest_few};
+pub use stats::{GradientMoments, Stats};
+pub use weight_matrix::{FeatureAxis, WeightMatrix};
 
 /// Fraction of weights that are zero, 0 ≤ s ≤ 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -71,6 +85,8 @@ pub enum Scope {
     Global,
     /// The same sparsity in every layer.
     Layer,
+    /// The same sparsity in every row of a layer's matrix: each output keeps as many of its inputs.
+    Row,
 }
 
 /// What can go wrong while pruning.
@@ -94,6 +110,31 @@ pub enum PruneError {
     /// A weight that is NaN or infinite.
     #[error("weight `{0}` holds a NaN or an infinity (hint: the model was damaged in training; train it again with a lower --lr)")]
     NotFinite(String),
+    /// Text that is no pattern.
+    #[error("`{0}` is no pattern (hint: unstructured; 2:4, with 1 ≤ N < M; or 4x1, rows by columns)")]
+    UnknownPattern(String),
+    /// Text that names no criterion.
+    #[error("`{name}` is no criterion (hint: {})", criteria::names())]
+    UnknownCriterion {
+        /// The text.
+        name: String,
+    },
+    /// A criterion has nothing to judge a weight by.
+    #[error("no {what} were collected for weight `{weight}` (hint: give data, or take a criterion that needs none, such as magnitude)")]
+    NotCollected {
+        /// What is missing.
+        what: &'static str,
+        /// The weight.
+        weight: String,
+    },
+    /// A criterion gave a score that is no number.
+    #[error("criterion `{criterion}` gives weight `{weight}` a score that is not finite (hint: the loss overflows on some sample)")]
+    ScoreNotFinite {
+        /// Its name.
+        criterion: &'static str,
+        /// The weight.
+        weight: String,
+    },
     /// The graph refused the pruned weights.
     #[error(transparent)]
     Graph(#[from] GraphError),
@@ -110,11 +151,13 @@ fn suggest_fraction(x: f64) -> String {
 /// Which elements of each pruned weight stay.
 pub type Masks = BTreeMap<ValueId, Vec<bool>>;
 
-/// Removes the smallest weights of a network. Makes copies; the network that comes in is never changed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Removes the weights of a network that matter least. Makes copies; the network that comes in is never changed.
+#[derive(Clone, Copy, Debug)]
 pub struct Pruner {
     sparsity: Sparsity,
     scope: Scope,
+    pattern: Pattern,
+    criterion: &'static dyn Criterion,
 }
 
 /// A pruned copy and what was done to it.
@@ -127,12 +170,12 @@ pub struct Pruned {
 }
 
 impl Pruner {
-    /// A pruner that removes that fraction of the weights, with one threshold for all of them.
+    /// A pruner that removes that fraction of the weights, those of smallest magnitude, with one threshold for all of them.
     ///
     /// # Errors
     /// When the fraction is not from 0 to 1.
     pub fn new(fraction: f64) -> Result<Pruner, PruneError> {
-        Ok(Pruner { sparsity: fraction.try_into()?, scope: Scope::Global })
+        Ok(Pruner { sparsity: fraction.try_into()?, scope: Scope::Global, pattern: Pattern::Unstructured, criterion: &Magnitude })
     }
 
     /// The same with another scope.
@@ -141,36 +184,40 @@ impl Pruner {
         Pruner { scope, ..self }
     }
 
-    /// A copy of the network with the smallest Conv, Gemm and MatMul weights at zero; biases and norms are left alone.
+    /// The same in a pattern. Under N:M, the fraction and the scope do not count; in blocks, the fraction is that of blocks.
+    #[must_use]
+    pub fn pattern(self, pattern: Pattern) -> Pruner {
+        Pruner { pattern, ..self }
+    }
+
+    /// The same by another criterion, within the scope in which its scores can be compared.
+    #[must_use]
+    pub fn criterion(self, criterion: &'static dyn Criterion) -> Pruner {
+        Pruner { criterion, scope: criterion.scope(), ..self }
+    }
+
+    /// A copy of the network with the Conv, Gemm and MatMul weights that matter least at zero; biases and norms are left alone.
     ///
     /// # Errors
-    /// When there is nothing to prune or a weight is not finite.
+    /// When there is nothing to prune, a weight is not finite, or the criterion needs to see data.
     pub fn prune(&self, graph: &Graph) -> Result<Pruned, PruneError> {
-        let masks = self.select(graph)?;
+        let masks = self.select(graph, &Stats::default())?;
         Ok(Pruned { graph: apply_masks(graph, &masks)?, masks })
     }
 
     /// Which weights stay, without changing anything.
     ///
     /// # Errors
-    /// As for [`Pruner::prune`].
-    pub fn select(&self, graph: &Graph) -> Result<Masks, PruneError> {
-        let prunable = prunable(graph);
-        if prunable.is_empty() {
-            return Err(PruneError::NothingToPrune);
+    /// When there is nothing to prune, a weight is not finite, or `stats` do not hold what the criterion needs.
+    pub fn select(&self, graph: &Graph, stats: &Stats) -> Result<Masks, PruneError> {
+        let layers = layers(graph)?;
+        let criterion = self.criterion;
+        let scores = layers.iter().map(|layer| criterion.score(layer, stats)).collect::<Result<Vec<_>, _>>()?;
+        if let Some((layer, _)) = layers.iter().zip(&scores).find(|(_, scores)| !scores.iter().all(|s| s.is_finite())) {
+            return Err(PruneError::ScoreNotFinite { criterion: criterion.name(), weight: layer.name.into() });
         }
-        let values: Vec<_> = prunable.iter().filter_map(|id| graph.tensor(*id)?.values::<f32>()).collect();
-        for (id, values) in prunable.iter().zip(&values) {
-            if !values.iter().all(|w| w.is_finite()) {
-                return Err(PruneError::NotFinite(graph.value(*id).name.clone()));
-            }
-        }
-        let slices: Vec<&[f32]> = values.iter().map(|v| &v[..]).collect();
-        let keep = match self.scope {
-            Scope::Global => keep_largest(&slices, self.sparsity.count(slices.iter().map(|s| s.len()).sum())),
-            Scope::Layer => slices.iter().flat_map(|s| keep_largest(&[s], self.sparsity.count(s.len()))).collect(),
-        };
-        Ok(prunable.into_iter().zip(keep).collect())
+        let keep = self.pattern.masks(&layers, &scores, self.sparsity, self.scope);
+        Ok(layers.iter().map(|layer| layer.id).zip(keep).collect())
     }
 }
 

@@ -4,16 +4,16 @@ use penjing_exec::data::Split;
 use penjing_graph::Graph;
 use penjing_graph::onnx::{self, WriteOptions};
 
-use super::{FloorSearch, Mark, Masks, Pruner, Scope, Sparsity, Until, apply_masks, cubic, layer_sparsities};
+use super::criteria::Choice;
+use super::{FloorSearch, Mark, Masks, Pruner, Sparsity, Until, apply_masks, cubic, layer_sparsities, layers};
 use crate::floor::{Floor, Limit};
 use crate::outcome::Round;
-use crate::recipe::PruneGoal;
+use crate::recipe::{PruneGoal, WeightPruning};
 use crate::run::{Baseline, Judged, RunError, RunEvent, Work, Workshop};
 
 /// One pruning step of a recipe.
 pub(crate) struct Pruning<'a> {
-    pub(crate) scope: Scope,
-    pub(crate) goal: &'a PruneGoal,
+    pub(crate) step: &'a WeightPruning,
     /// The network that the floor is measured against.
     pub(crate) original: &'a Graph,
     /// Its measure; `None` without labelled data and without a metric command.
@@ -23,8 +23,11 @@ pub(crate) struct Pruning<'a> {
 impl Pruning<'_> {
     /// Replaces the network by the pruned and retrained one.
     pub(crate) fn apply(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work) -> Result<(), RunError> {
-        match *self.goal {
+        self.step.check().map_err(RunError::Recipe)?;
+        work.notes.extend(layers(&work.graph)?.iter().filter_map(|layer| self.step.pattern.left_whole(layer)));
+        match self.step.goal {
             PruneGoal::Sparsity { fraction, steps } => self.to_sparsity(workshop, work, fraction, steps),
+            PruneGoal::Pattern => self.to_sparsity(workshop, work, self.step.pattern.sparsity().unwrap_or(Sparsity(0.0)), 1),
             PruneGoal::Floor { floor, until, rounds } => self.to_floor(workshop, work, floor, until, rounds),
         }
     }
@@ -35,7 +38,7 @@ impl Pruning<'_> {
         let steps = if workshop.has_labels() { steps } else { 1 };
         for (i, sparsity) in cubic(start.min(fraction), fraction, steps).into_iter().enumerate() {
             let round = work.rounds.len() + 1;
-            let (graph, masks) = self.cut(&work.graph, sparsity)?;
+            let (graph, masks) = self.cut(workshop, &work.graph, sparsity)?;
             work.graph = workshop.retrain(&format!("step-{}", i + 1), graph, &masks)?;
             let accuracy = match workshop.has_labels() {
                 true => Some(100.0 * workshop.evaluate(&work.graph, Split::Validation)?.accuracy()),
@@ -74,7 +77,7 @@ impl Pruning<'_> {
         let mut highest: Option<f64> = None;
         while let Some(sparsity) = search.next(spare) {
             let number = work.rounds.len() + 1;
-            let (graph, masks) = self.cut(held.as_ref().unwrap_or(&work.graph), sparsity)?;
+            let (graph, masks) = self.cut(workshop, held.as_ref().unwrap_or(&work.graph), sparsity)?;
             let stage = format!("round-{number}");
             let graph = workshop.retrain(&stage, graph, &masks)?;
             let Judged { score, verdict } = workshop.judge(&stage, &graph, baseline, floor)?;
@@ -136,9 +139,17 @@ impl Pruning<'_> {
         Ok(())
     }
 
-    fn cut(&self, graph: &Graph, sparsity: Sparsity) -> Result<(Graph, Masks), RunError> {
-        let masks = Pruner { sparsity, scope: self.scope }.select(graph)?;
-        Ok((apply_masks(graph, &masks)?, masks))
+    /// The network with fewer weights, and which are left.
+    fn cut(&self, workshop: &mut Workshop<'_, '_>, graph: &Graph, sparsity: Sparsity) -> Result<(Graph, Masks), RunError> {
+        let WeightPruning { scope, pattern, criterion, calibration_samples, .. } = *self.step;
+        match criterion {
+            Choice::Scores(criterion) => {
+                let stats = workshop.statistics(graph, criterion, calibration_samples)?;
+                let masks = Pruner { sparsity, scope, pattern, criterion }.select(graph, &stats)?;
+                Ok((apply_masks(graph, &masks)?, masks))
+            }
+            Choice::SparseGpt => Err(RunError::Recipe("sparsegpt cannot be asked for by a recipe yet (hint: wanda)".into())),
+        }
     }
 }
 

@@ -54,6 +54,16 @@ pub fn keep_largest(tensors: &[&[f32]], count: usize) -> Vec<Vec<bool>> {
     keep
 }
 
+/// The same for one short list, by sorting it.
+pub fn keep_largest_few(scores: &[f32], count: usize) -> Vec<bool> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    // The sort is stable: of equals the first is removed first.
+    order.sort_by_key(|i| key(scores[*i]));
+    let mut keep = vec![true; scores.len()];
+    order.iter().take(count).for_each(|i| keep[*i] = false);
+    keep
+}
+
 /// Keeps what is above the threshold, and of those equal to it all but the first `ties_removed`.
 fn mark(keep: &mut [bool], weights: &[f32], threshold: u32, mut ties_removed: usize) {
     // Without a branch, so that the compiler takes many elements at a time.
@@ -144,6 +154,8 @@ mod tests {
             }
             let slices: Vec<&[f32]> = tensors.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(keep_largest(&slices, count), expected);
+            let few = count.min(slices[0].len());
+            prop_assert_eq!(&[keep_largest_few(slices[0], few)][..], &keep_largest(&slices[..1], few)[..]);
         }
 
         /// Ties that straddle chunks, at any number of threads.

@@ -3,7 +3,25 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{ExecError, Loss};
+use penjing_graph::Tensor;
+
+use crate::{ExecError, Loss, Target};
+
+impl Loss {
+    /// What outputs are compared with, from the class of each sample.
+    pub fn target(&self, labels: Vec<u32>, classes: usize) -> Target {
+        match self {
+            Loss::CrossEntropy { .. } => Target::Classes(labels),
+            Loss::Mse => Target::Values(one_hot(&labels, classes)),
+        }
+    }
+}
+
+/// [N] classes → [N, C], 1 at the class and 0 elsewhere.
+fn one_hot(labels: &[u32], classes: usize) -> Tensor {
+    let row = |label: &u32| (0..classes).map(move |class| f32::from(u8::from(class == *label as usize))).collect::<Vec<_>>();
+    Tensor::new([labels.len(), classes], labels.iter().flat_map(row).collect())
+}
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,6 +75,11 @@ mod tests {
             assert_eq!(loss.to_string(), text);
         }
         Ok(())
+    }
+
+    #[test]
+    fn one_hot_rows() {
+        assert_eq!(one_hot(&[1, 0], 3), Tensor::new([2, 3], vec![0.0f32, 1.0, 0.0, 1.0, 0.0, 0.0]));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::progress::{Event, Progress};
 use super::statistics::Proportion;
 use super::{Length, TrainSettings};
 use crate::data::{Batch, Dataset, Order, Split};
-use crate::{ExecError, Executor, Loss, Objective, StepReport, Target};
+use crate::{ExecError, Executor, Objective, StepReport};
 
 /// What one epoch gave.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -221,10 +221,7 @@ impl<'a> Run<'a> {
     fn train_step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepReport, ExecError> {
         let TrainSettings { optimizer: rule, loss, clip_norm, .. } = self.trainer.settings;
         let labels = batch.labels.clone().unwrap_or_default();
-        let target = match loss {
-            Loss::CrossEntropy { .. } => Target::Classes(labels),
-            Loss::Mse => Target::Values(one_hot(&labels, self.data.classes().unwrap_or_default())),
-        };
+        let target = loss.target(labels, self.data.classes().unwrap_or_default());
         self.executor.train_step(&batch.inputs, &target, &Objective { loss, rule, learning_rate, clip_norm })
     }
 
@@ -312,12 +309,6 @@ fn best_epoch(history: &[EpochSummary]) -> u64 {
     best.0
 }
 
-/// [N] classes → [N, C], 1 at the class and 0 elsewhere.
-fn one_hot(labels: &[u32], classes: usize) -> Tensor {
-    let row = |label: &u32| (0..classes).map(move |class| f32::from(u8::from(class == *label as usize))).collect::<Vec<_>>();
-    Tensor::new([labels.len(), classes], labels.iter().flat_map(row).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error;
@@ -348,11 +339,6 @@ mod tests {
         for ((samples, batch), expected) in [((10, 4), 3), ((9, 4), 2), ((8, 4), 2), ((1, 4), 1), ((5, 1), 5), ((0, 4), 0)] {
             assert_eq!(steps(samples, batch), expected, "{samples} in batches of {batch}");
         }
-    }
-
-    #[test]
-    fn one_hot_rows() {
-        assert_eq!(one_hot(&[1, 0], 3), Tensor::new([2, 3], vec![0.0f32, 1.0, 0.0, 1.0, 0.0, 0.0]));
     }
 
     #[test]
