@@ -58,7 +58,7 @@ pub(crate) struct Prune {
     /// x inputs, such as 4x1
     #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
     pattern: Pattern,
-    /// How weights are chosen: magnitude, taylor, fisher, snip, wanda, lamp or random
+    /// How weights are chosen: magnitude, taylor, fisher, snip, wanda, lamp, random or sparsegpt
     #[arg(long, value_name = "NAME", default_value = "magnitude")]
     criterion: Choice,
     /// Training samples that a criterion looks at, where it needs to

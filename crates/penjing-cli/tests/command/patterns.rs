@@ -65,6 +65,7 @@ fn what_does_not_go_together_is_refused() {
         (&["--pattern", "4:2", "--sparsity", "0.9"], "`4:2` is no pattern"),
         (&["--pattern", "4x1"], "how far?"),
         (&["--sparsity", "0.5", "--criterion", "wanda"], "needs data to look at"),
+        (&["--sparsity", "0.5", "--criterion", "sparsegpt", "--scope", "global", "--data", "x"], "--scope layer"),
         (&["--sparsity", "0.5", "--criterion", "snap"], "magnitude, taylor, fisher, snip"),
     ] {
         let args = [&["prune", "lenet-5", "-o", "x.onnx"], options].concat();

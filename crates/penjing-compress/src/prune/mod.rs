@@ -10,6 +10,7 @@ mod pattern;
 mod pruning;
 mod schedule;
 mod select;
+mod sparsegpt;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use penjing_exec::ExecError;
 use penjing_graph::{Edit, Graph, GraphError, Tensor, ValueId, roles};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,7 @@ pub use pattern::{Block, NOfM, Pattern};
 pub(crate) use pruning::Pruning;
 pub use schedule::cubic;
 pub use select::{keep_largest, keep_largest_few};
+pub use sparsegpt::{Compensated, sparsegpt};
 pub use stats::{GradientMoments, Stats};
 pub use weight_matrix::{FeatureAxis, WeightMatrix};
 
@@ -135,6 +138,12 @@ pub enum PruneError {
         /// The weight.
         weight: String,
     },
+    /// A layer of which no inputs were seen.
+    #[error("no sample reaches `{0}` as numbers that are finite, so that nothing is known of the layer behind it (hint: give more data)")]
+    NoInputs(String),
+    /// A sample could not be read or run.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
     /// The graph refused the pruned weights.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -5,7 +5,7 @@ use penjing_graph::Graph;
 use penjing_graph::onnx::{self, WriteOptions};
 
 use super::criteria::Choice;
-use super::{FloorSearch, Mark, Masks, Pruner, Sparsity, Until, apply_masks, cubic, layer_sparsities, layers};
+use super::{Compensated, FloorSearch, Mark, Masks, Pruner, Sparsity, Until, apply_masks, cubic, layer_sparsities, layers, sparsegpt};
 use crate::floor::{Floor, Limit};
 use crate::outcome::Round;
 use crate::recipe::{PruneGoal, WeightPruning};
@@ -38,7 +38,7 @@ impl Pruning<'_> {
         let steps = if workshop.has_labels() { steps } else { 1 };
         for (i, sparsity) in cubic(start.min(fraction), fraction, steps).into_iter().enumerate() {
             let round = work.rounds.len() + 1;
-            let (graph, masks) = self.cut(workshop, &work.graph, sparsity)?;
+            let (graph, masks) = self.cut(workshop, &work.graph, sparsity, &mut work.notes)?;
             work.graph = workshop.retrain(&format!("step-{}", i + 1), graph, &masks)?;
             let accuracy = match workshop.has_labels() {
                 true => Some(100.0 * workshop.evaluate(&work.graph, Split::Validation)?.accuracy()),
@@ -77,7 +77,7 @@ impl Pruning<'_> {
         let mut highest: Option<f64> = None;
         while let Some(sparsity) = search.next(spare) {
             let number = work.rounds.len() + 1;
-            let (graph, masks) = self.cut(workshop, held.as_ref().unwrap_or(&work.graph), sparsity)?;
+            let (graph, masks) = self.cut(workshop, held.as_ref().unwrap_or(&work.graph), sparsity, &mut work.notes)?;
             let stage = format!("round-{number}");
             let graph = workshop.retrain(&stage, graph, &masks)?;
             let Judged { score, verdict } = workshop.judge(&stage, &graph, baseline, floor)?;
@@ -140,7 +140,13 @@ impl Pruning<'_> {
     }
 
     /// The network with fewer weights, and which are left.
-    fn cut(&self, workshop: &mut Workshop<'_, '_>, graph: &Graph, sparsity: Sparsity) -> Result<(Graph, Masks), RunError> {
+    fn cut(
+        &self,
+        workshop: &mut Workshop<'_, '_>,
+        graph: &Graph,
+        sparsity: Sparsity,
+        notes: &mut Vec<String>,
+    ) -> Result<(Graph, Masks), RunError> {
         let WeightPruning { scope, pattern, criterion, calibration_samples, .. } = *self.step;
         match criterion {
             Choice::Scores(criterion) => {
@@ -148,7 +154,13 @@ impl Pruning<'_> {
                 let masks = Pruner { sparsity, scope, pattern, criterion }.select(graph, &stats)?;
                 Ok((apply_masks(graph, &masks)?, masks))
             }
-            Choice::SparseGpt => Err(RunError::Recipe("sparsegpt cannot be asked for by a recipe yet (hint: wanda)".into())),
+            Choice::SparseGpt => {
+                let calibration = workshop.calibration(criterion.name(), calibration_samples)?;
+                let Compensated { graph, masks, notes: found } = sparsegpt(graph, &calibration, pattern, sparsity)?;
+                let new: Vec<String> = found.into_iter().filter(|note| !notes.contains(note)).collect();
+                notes.extend(new);
+                Ok((graph, masks))
+            }
         }
     }
 }

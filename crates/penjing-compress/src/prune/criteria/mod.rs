@@ -92,7 +92,7 @@ impl Choice {
 
     /// Every choice, in the order in which they are listed.
     pub fn all() -> impl Iterator<Item = Choice> {
-        ALL.iter().map(|criterion| Choice::Scores(*criterion))
+        ALL.iter().map(|criterion| Choice::Scores(*criterion)).chain([Choice::SparseGpt])
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
             assert_eq!(choice.name().parse::<Choice>().expect("known"), choice);
         }
         let refused = "wanda2".parse::<Choice>().expect_err("unknown").to_string();
-        assert!(refused.contains("magnitude, taylor, fisher, snip, wanda, lamp, random"), "{refused}");
+        assert!(refused.contains("magnitude, taylor, fisher, snip, wanda, lamp, random, sparsegpt"), "{refused}");
     }
 
     #[test]
