@@ -3,6 +3,7 @@
 //! No kernels, no algorithms, no printing: [`Graph`] is read, costed and rewritten here and run elsewhere.
 
 mod builder;
+pub mod channels;
 mod cost;
 mod error;
 mod graph;

@@ -301,6 +301,29 @@ impl Tensor {
         }
     }
 
+    /// The elements at some positions of one axis, in that order.
+    ///
+    /// # Errors
+    /// For types whose elements share octets, or have none of a fixed size.
+    pub fn taken(&self, axis: usize, positions: &[u32]) -> Result<Tensor, GraphError> {
+        let whole = self.dtype.bits().filter(|bits| bits % 8 == 0).zip(self.raw());
+        let mut dims = self.dims.clone();
+        dims[axis] = positions.len();
+        let Some((bits, raw)) = whole else {
+            return Err(GraphError::TensorSize { dtype: self.dtype, dims, expected: None, actual: self.byte_len() });
+        };
+        let inner = self.dims[axis + 1..].iter().product::<usize>() * bits / 8;
+        let outer: usize = self.dims[..axis].iter().product();
+        let mut taken = Vec::with_capacity(outer * positions.len() * inner);
+        for block in 0..outer {
+            let block = &raw[block * self.dims[axis] * inner..(block + 1) * self.dims[axis] * inner];
+            for position in positions {
+                taken.extend_from_slice(&block[*position as usize * inner..(*position as usize + 1) * inner]);
+            }
+        }
+        Tensor::from_raw(self.dtype, dims, taken.into())
+    }
+
     /// The same elements under other dimensions.
     ///
     /// # Errors

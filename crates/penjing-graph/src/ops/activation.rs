@@ -4,6 +4,7 @@ use super::attributes::{AttributeList, Attributes, unexpected};
 use super::elementwise::broadcast_to;
 use super::{Flatten, Op, Operator, Raise, Reshape, Shape};
 use crate::Dim;
+use crate::channels::{Place, Ties};
 use crate::infer::{Fact, Operands, axis};
 
 /// An activation, element by element; Y has X's shape. Formulas are those of the ONNX operator of that name.
@@ -160,6 +161,11 @@ impl Operator for Activation {
         }
         Ok(vec![Fact::new(dtype, inputs.shape(0).map(<[Dim]>::to_vec))])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.broadcast(0..ties.inputs());
+        Ok(())
+    }
 }
 
 impl Softmax {
@@ -211,5 +217,15 @@ impl Operator for Softmax {
             axis(self.axis_at(inputs.opset()), shape.len())?;
         }
         Ok(vec![Fact::new(inputs.dtype(0), shape.map(<[Dim]>::to_vec))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let opset = ties.operands().opset();
+        let rank = ties.shape(0).len();
+        let along = axis(self.axis_at(opset), rank)?;
+        ties.alike(0);
+        let normalised = if opset < 13 { along..rank } else { along..along + 1 };
+        normalised.for_each(|axis| ties.stays_if_exact(Place::In(0, axis), "it is normalised over all its positions"));
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use super::attributes::{AttributeList, Attributes};
 use super::{Op, Operator, Raise};
 use crate::Dim;
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, axis, meet};
 use crate::partial::{PartialInt, PartialValue};
 
@@ -59,6 +60,19 @@ impl Operator for Concat {
         let partial = (rank == 1).then(|| (0..n).map(|i| inputs.integers(i)).collect::<Option<Vec<_>>>()).flatten();
         let fact = Fact::new(dtype, Some(shape));
         Ok(vec![fact.with(partial.and_then(|parts| PartialValue::vector(parts.concat())))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let rank = ties.output_shape(0).len();
+        let along = axis(self.axis, rank)?;
+        let mut first = 0;
+        for input in 0..ties.inputs() {
+            (0..rank).filter(|axis| *axis != along).for_each(|axis| ties.same(Place::In(input, axis), Place::Out(0, axis)));
+            let size = ties.shape(input).get(along).and_then(Dim::fixed).ok_or("the size of one of its inputs is not known")?;
+            (0..size).for_each(|i| ties.tie(Place::In(input, along), i, Place::Out(0, along), first + i));
+            first += size;
+        }
+        Ok(())
     }
 }
 
@@ -150,5 +164,32 @@ impl Operator for Split {
             facts.push(Fact::new(dtype, Some(shape)).with(partial.and_then(PartialValue::vector)));
         }
         Ok(facts)
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let rank = ties.shape(0).len();
+        let along = axis(self.axis, rank)?;
+        let mut first = 0;
+        for output in 0..ties.outputs() {
+            (0..rank).filter(|axis| *axis != along).for_each(|axis| ties.same(Place::In(0, axis), Place::Out(output, axis)));
+            let size = ties.output_shape(output).get(along).and_then(Dim::fixed).ok_or("the size of one of its outputs is not known")?;
+            (0..size).for_each(|i| ties.tie(Place::In(0, along), first + i, Place::Out(output, along), i));
+            first += size;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let along = axis(self.axis, cut.shape(0).len())?;
+        if cut.kept(0, along).is_none() {
+            return Ok(self.clone().into());
+        }
+        let sizes = (0..cut.outputs()).map(|output| cut.output_size(output, along).and_then(|n| i64::try_from(n).ok()));
+        let sizes = sizes.collect::<Option<Vec<i64>>>().ok_or("the size of one of its outputs is not known")?;
+        if cut.operands().opset() < 13 {
+            return Ok(Split { sizes: Some(sizes), ..self.clone() }.into());
+        }
+        cut.integers(1, "split", &sizes);
+        Ok(Split { num_outputs: None, ..self.clone() }.into())
     }
 }

@@ -1,8 +1,9 @@
 //! Convolutions.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
+use super::{Op, Operator};
 use crate::Dim;
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, meet, volume};
 
 /// How implicit padding is chosen (`auto_pad`).
@@ -278,6 +279,36 @@ fn check_bias(inputs: &Operands<'_>, channels: &Dim) -> Result<(), String> {
     }
 }
 
+/// Samples go through, the window slides over the axes behind the channels, B goes with the output's channels.
+fn couple_window(ties: &mut Ties<'_>) {
+    ties.same(Place::In(0, 0), Place::Out(0, 0));
+    ties.same(Place::In(2, 0), Place::Out(0, 1));
+    for axis in 2..ties.shape(0).len() {
+        for place in [Place::In(0, axis), Place::In(1, axis), Place::Out(0, axis)] {
+            ties.stays(place, "a window slides over it");
+        }
+    }
+}
+
+/// Channels of the input and of the output in each of `group` groups.
+fn channels_per_group(ties: &Ties<'_>, group: usize) -> Result<(usize, usize), String> {
+    let channels = |shape: &[Dim]| shape.get(1).and_then(Dim::fixed).filter(|n| n % group.max(1) == 0);
+    let known = channels(ties.shape(0)).zip(channels(ties.output_shape(0)));
+    let (read, given) = known.ok_or("its number of channels is not known")?;
+    Ok((read / group.max(1), given / group.max(1)))
+}
+
+/// Ties channels of group `i` of input 0, of `weight` and of output 0, so that a group goes as a whole.
+fn tie_whole_groups(ties: &mut Ties<'_>, group: usize, (read, given): (usize, usize), weight: (Place, usize)) {
+    for i in 0..group {
+        let first = (Place::In(0, 1), i * read);
+        let mut tie = |place: Place, position: usize| ties.tie(first.0, first.1, place, position);
+        (1..read).for_each(|j| tie(Place::In(0, 1), i * read + j));
+        (0..given).for_each(|j| tie(Place::Out(0, 1), i * given + j));
+        (0..weight.1).for_each(|j| tie(weight.0, i * weight.1 + j));
+    }
+}
+
 impl Operator for Conv {
     const NAMES: &'static [(&'static str, i64)] = &[("Conv", 1)];
 
@@ -318,6 +349,38 @@ impl Operator for Conv {
     fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
         // Every output cell reads C/group · k1 · … cells.
         count(output)?.checked_mul(count(inputs.shape(1)?.get(1..)?)?)
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        couple_window(ties);
+        if self.group == 1 {
+            ties.same(Place::In(1, 0), Place::Out(0, 1));
+            ties.contracted((0, 1), (1, 1));
+            return Ok(());
+        }
+        let (read, given) = channels_per_group(ties, self.group)?;
+        if self.group >= read.min(given) {
+            tie_whole_groups(ties, self.group, (read, given), (Place::In(1, 0), given));
+            ties.summed(0, 1);
+            ties.stays(Place::In(1, 1), "all groups read as many channels");
+            return Ok(());
+        }
+        // Few groups of many channels: each loses the same ones.
+        for i in 0..self.group {
+            (0..read).for_each(|j| ties.tie(Place::In(1, 1), j, Place::In(0, 1), i * read + j));
+            for j in 0..given {
+                ties.tie(Place::Out(0, 1), j, Place::Out(0, 1), i * given + j);
+                ties.tie(Place::Out(0, 1), j, Place::In(1, 0), i * given + j);
+            }
+        }
+        ties.depth(Place::In(1, 1));
+        ties.summed(0, 1);
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let (channels, read) = cut.size(0, 1).zip(cut.size(1, 1)).ok_or("its number of channels is not known")?;
+        Ok(Conv { group: channels / read, ..self.clone() }.into())
     }
 }
 
@@ -428,5 +491,24 @@ impl Operator for ConvTranspose {
     fn macs(&self, inputs: &Operands<'_>, _: &[Dim]) -> Option<u64> {
         // Every input cell is spread over M/group · k1 · … cells.
         count(inputs.shape(0)?)?.checked_mul(count(inputs.shape(1)?.get(1..)?)?)
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        couple_window(ties);
+        if self.group == 1 {
+            ties.same(Place::In(1, 1), Place::Out(0, 1));
+            ties.contracted((0, 1), (1, 0));
+            return Ok(());
+        }
+        let (read, given) = channels_per_group(ties, self.group)?;
+        tie_whole_groups(ties, self.group, (read, given), (Place::In(1, 0), read));
+        ties.summed(0, 1);
+        ties.stays(Place::In(1, 1), "all groups give as many channels");
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let (channels, given) = cut.output_size(0, 1).zip(cut.size(1, 1)).ok_or("its number of channels is not known")?;
+        Ok(ConvTranspose { group: channels / given, ..self.clone() }.into())
     }
 }

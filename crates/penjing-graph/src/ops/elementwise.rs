@@ -2,6 +2,7 @@
 
 use super::attributes::{AttributeList, Attributes, unexpected};
 use super::{Op, Operator, Raise};
+use crate::channels::Ties;
 use crate::infer::{Fact, Operands};
 use crate::partial::{PartialInt, PartialValue};
 use crate::{DataType, Dim, Tensor};
@@ -206,6 +207,11 @@ impl Operator for Unary {
         inputs.count(1, 1)?;
         Ok(vec![Fact::new(inputs.dtype(0), inputs.shape(0).map(<[Dim]>::to_vec))])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.alike(0);
+        Ok(())
+    }
 }
 
 impl Binary {
@@ -321,6 +327,11 @@ impl Operator for Binary {
         };
         Ok(vec![Fact::new(dtype, broadcast_inputs(inputs, 0)?).with(partial)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.broadcast(0..ties.inputs());
+        Ok(())
+    }
 }
 
 impl Operator for Variadic {
@@ -353,6 +364,11 @@ impl Operator for Variadic {
         let dtype = inputs.common_type(0..inputs.inputs())?;
         Ok(vec![Fact::new(dtype, broadcast_inputs(inputs, 0)?)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.broadcast(0..ties.inputs());
+        Ok(())
+    }
 }
 
 impl Operator for Where {
@@ -379,6 +395,11 @@ impl Operator for Where {
             _ => None,
         };
         Ok(vec![Fact::new(dtype, broadcast_inputs(inputs, 0)?).with(partial)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.broadcast(0..ties.inputs());
+        Ok(())
     }
 }
 
@@ -429,6 +450,11 @@ impl Operator for Clip {
         }
         Ok(vec![Fact::new(dtype, inputs.shape(0).map(<[Dim]>::to_vec))])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.alike(0);
+        Ok(())
+    }
 }
 
 impl Operator for Cast {
@@ -470,6 +496,11 @@ impl Operator for Cast {
         let fact = Fact::new(Some(self.to), inputs.shape(0).map(<[Dim]>::to_vec));
         Ok(vec![if self.to.is_float() || self.to == DataType::String { fact } else { fact.with(partial) }])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.alike(0);
+        Ok(())
+    }
 }
 
 impl Operator for Identity {
@@ -488,6 +519,11 @@ impl Operator for Identity {
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
         inputs.count(1, 1)?;
         Ok(vec![same(inputs)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.alike(0);
+        Ok(())
     }
 }
 
@@ -531,5 +567,11 @@ impl Operator for Dropout {
         let y = Fact::new(inputs.dtype(0), inputs.shape(0).map(<[Dim]>::to_vec));
         let mask = if inputs.opset() < 10 { y.dtype } else { Some(DataType::Bool) };
         Ok(vec![y.clone(), Fact { dtype: mask, ..y }])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.alike(0);
+        ties.alike(1);
+        Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! Repeating elements.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes};
 use super::elementwise::broadcast;
+use super::{Op, Operator};
 use crate::Dim;
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, unknown_shape};
 use crate::partial::{PartialInt, PartialValue};
 
@@ -44,6 +45,37 @@ impl Operator for Expand {
         };
         Ok(vec![Fact::new(dtype, Some(shape)).with(partial)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let (x, y) = (ties.shape(0), ties.output_shape(0));
+        let offset = y.len() - x.len();
+        if (0..y.len()).any(|axis| y[axis].fixed().is_none() && (axis < offset || x[axis - offset] != y[axis])) {
+            return Err("it repeats elements as often as a size says that is not known".into());
+        }
+        ties.broadcast([0]);
+        for axis in 0..y.len() {
+            // An axis that repeats one element can lose repetitions.
+            if axis < offset || x[axis - offset] == Dim::Fixed(1) {
+                ties.free(Place::Out(0, axis));
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        // 1 leaves a dimension as it comes.
+        let x = cut.shape(0);
+        let y = cut.output_after(0);
+        let offset = y.len() - x.len();
+        let wanted = |(axis, dim): (usize, &Dim)| match dim.fixed() {
+            Some(n) => i64::try_from(n).ok(),
+            None if axis >= offset && x[axis - offset] == *dim => Some(1),
+            None => None,
+        };
+        let target = y.iter().enumerate().map(wanted).collect::<Option<Vec<i64>>>().ok_or("its shape is computed")?;
+        cut.integers(1, "shape", &target);
+        Ok((*self).into())
+    }
 }
 
 impl Operator for Tile {
@@ -72,5 +104,24 @@ impl Operator for Tile {
             return Err(format!("{n} is no number of repeats"));
         }
         Ok(vec![Fact::new(dtype, Some(x.iter().zip(repeats.to_shape()).map(|(dim, n)| dim.times(&n)).collect()))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let repeats = ties.operands().known(1).ok_or("its repeats are computed")?;
+        for (axis, times) in repeats.iter().enumerate() {
+            match (ties.shape(0)[axis].fixed(), *times) {
+                (_, 1) => ties.same(Place::In(0, axis), Place::Out(0, axis)),
+                (Some(size), 2..) if size > 1 => {
+                    for i in 0..size * *times as usize {
+                        ties.tie(Place::In(0, axis), i % size, Place::Out(0, axis), i);
+                    }
+                }
+                _ => {
+                    ties.stays(Place::In(0, axis), "it is repeated");
+                    ties.stays(Place::Out(0, axis), "it is repeated");
+                }
+            }
+        }
+        Ok(())
     }
 }

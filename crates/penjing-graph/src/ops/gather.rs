@@ -1,10 +1,11 @@
 //! Reading and writing at positions that are data.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
-use crate::Dim;
+use super::{Op, Operator};
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, axis};
 use crate::partial::{PartialInt, PartialValue};
+use crate::{Dim, Tensor};
 
 /// `Gather`: picks positions of one axis; output rank = data rank − 1 + indices rank.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +59,53 @@ impl Operator for Gather {
         };
         Ok(vec![Fact::new(dtype, Some(shape)).with(partial)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let data = ties.shape(0);
+        let along = axis(self.axis, data.len())?;
+        let rank = ties.shape(1).len();
+        (0..along).for_each(|axis| ties.same(Place::In(0, axis), Place::Out(0, axis)));
+        (along + 1..data.len()).for_each(|axis| ties.same(Place::In(0, axis), Place::Out(0, axis + rank - 1)));
+        match (Gather::picked(data, along, ties.constant(1)), rank) {
+            (Some(picked), 0) => picked.into_iter().for_each(|i| ties.position_stays(Place::In(0, along), i, "it is picked by its number")),
+            (Some(picked), _) => {
+                ties.free(Place::In(0, along));
+                for (to, from) in picked.into_iter().enumerate() {
+                    ties.tie(Place::In(0, along), from, Place::Out(0, along), to);
+                    ties.tie(Place::In(1, 0), to, Place::Out(0, along), to);
+                }
+            }
+            (None, _) => {
+                ties.stays(Place::In(0, along), "positions are picked by numbers that are computed");
+                (0..rank).for_each(|axis| ties.same(Place::In(1, axis), Place::Out(0, along + axis)));
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let along = axis(self.axis, cut.shape(0).len())?;
+        if let Some(stay) = cut.kept(0, along) {
+            let picked = Gather::picked(cut.shape(0), along, cut.constant(1)).ok_or("its indices are computed")?;
+            let renumbered = |from: usize| stay.iter().position(|p| *p as usize == from).map(|i| i as i64);
+            let kept = |to: usize| cut.output_kept(0, along).is_none_or(|kept| kept.contains(&(to as u32)));
+            let scalar = cut.shape(1).is_empty();
+            let stays = picked.into_iter().enumerate().filter(|(to, _)| scalar || kept(*to));
+            let indices =
+                stays.map(|(_, from)| renumbered(from)).collect::<Option<Vec<i64>>>().ok_or("a position that is picked is gone")?;
+            if scalar { cut.integer(1, "index", indices[0]) } else { cut.integers(1, "indices", &indices) }
+        }
+        Ok((*self).into())
+    }
+}
+
+impl Gather {
+    /// Positions that constant indices of rank 0 or 1 pick of an axis whose size is known.
+    fn picked(data: &[Dim], along: usize, indices: Option<&Tensor>) -> Option<Vec<usize>> {
+        let indices = indices.filter(|t| t.dims().len() <= 1)?;
+        let size = data[along].fixed()?;
+        indices.to_i64()?.iter().map(|i| axis(*i, size).ok()).collect()
+    }
 }
 
 fn at(data: &PartialValue, index: i64) -> PartialInt {
@@ -97,5 +145,9 @@ impl Operator for ScatterElements {
             }
         }
         Ok(vec![Fact::new(dtype, data.map(<[Dim]>::to_vec))])
+    }
+
+    fn couple(&self, _: &mut Ties<'_>) -> Result<(), String> {
+        Err("positions are written by number".into())
     }
 }

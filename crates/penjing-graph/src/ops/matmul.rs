@@ -5,6 +5,7 @@ use super::attributes::{AttributeList, Attributes};
 use super::conv::count;
 use super::elementwise::{broadcast, broadcast_to};
 use crate::Dim;
+use crate::channels::{Place, Ties};
 use crate::infer::{Fact, Operands};
 
 /// `Gemm`: Y = alpha · A' · B' + beta · C, A' [M, K], B' [K, N], C broadcast to [M, N].
@@ -65,6 +66,16 @@ impl Operator for Gemm {
         let k = inputs.shape(0)?.get(usize::from(!self.trans_a))?;
         count(output)?.checked_mul(count(std::slice::from_ref(k))?)
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let (m, k) = if self.trans_a { (1, 0) } else { (0, 1) };
+        let (n, depth) = if self.trans_b { (0, 1) } else { (1, 0) };
+        ties.same(Place::In(0, m), Place::Out(0, 0));
+        ties.same(Place::In(1, n), Place::Out(0, 1));
+        ties.contracted((0, k), (1, depth));
+        ties.broadcast([2]);
+        Ok(())
+    }
 }
 
 fn check_depth(a: &Dim, b: &Dim) -> Result<(), String> {
@@ -106,5 +117,27 @@ impl Operator for MatMul {
     fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
         let k = inputs.shape(0)?.last()?;
         count(output)?.checked_mul(count(std::slice::from_ref(k))?)
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let (a, b) = (ties.shape(0).len(), ties.shape(1).len());
+        if a < 2 || b < 2 {
+            return Err("one of its inputs is a vector".into());
+        }
+        let rank = ties.output_shape(0).len();
+        ties.contracted((0, a - 1), (1, b - 2));
+        ties.same(Place::In(0, a - 2), Place::Out(0, rank - 2));
+        ties.same(Place::In(1, b - 1), Place::Out(0, rank - 1));
+        for (input, own) in [(0, a), (1, b)] {
+            for axis in 0..own - 2 {
+                let out = rank - own + axis;
+                if ties.shape(input)[axis] == Dim::Fixed(1) && ties.output_shape(0)[out] != Dim::Fixed(1) {
+                    ties.free(Place::In(input, axis));
+                } else {
+                    ties.same(Place::In(input, axis), Place::Out(0, out));
+                }
+            }
+        }
+        Ok(())
     }
 }

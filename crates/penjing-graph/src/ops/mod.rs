@@ -25,6 +25,7 @@ mod transpose;
 
 use bytes::Bytes;
 
+use crate::channels::{Cut, Ties};
 use crate::infer::{Fact, Operands};
 use crate::onnx::proto::{AttributeProto, NodeProto};
 use crate::{NEWEST_OPSET, OLDEST_OPSET};
@@ -64,6 +65,15 @@ pub(crate) trait Operator: Clone + Into<Op> {
 
     /// Types, shapes and integers of the outputs, as far as they follow from the inputs. May list more than the node has.
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String>;
+
+    /// Which positions of its inputs and outputs are the same channel. Axes that are not mentioned stay as they are; after an
+    /// error, all do.
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String>;
+
+    /// The operation after `cut`, which takes what an input counted.
+    fn cut(&self, _cut: &mut Cut<'_>) -> Result<Op, String> {
+        Ok(self.clone().into())
+    }
 
     /// The operation as a later opset has it; `node` takes what became an input.
     fn raise(&self, _node: &mut Raise<'_>) -> Result<Op, String> {
@@ -133,6 +143,22 @@ macro_rules! operators {
                 match self {
                     $(Op::$op(op) => op.infer(inputs),)*
                     Op::Opaque(_) => Ok(vec![Fact::default(); inputs.outputs()]),
+                }
+            }
+
+            /// Which positions of inputs and outputs are the same channel; of an opaque operator nothing is known.
+            pub(crate) fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+                match self {
+                    $(Op::$op(op) => op.couple(ties),)*
+                    Op::Opaque(op) => Err(op.reason.clone()),
+                }
+            }
+
+            /// The operation after some positions of its inputs and outputs are gone.
+            pub(crate) fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+                match self {
+                    $(Op::$op(op) => op.cut(cut),)*
+                    Op::Opaque(op) => Err(op.reason.clone()),
                 }
             }
 

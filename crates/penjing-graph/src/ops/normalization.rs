@@ -3,6 +3,7 @@
 use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
 use super::elementwise::broadcast_to;
+use crate::channels::{Place, Ties};
 use crate::infer::{Fact, Operands, axis};
 use crate::{DataType, Dim};
 
@@ -89,6 +90,16 @@ impl Operator for BatchNormalization {
         let y = Fact::new(inputs.dtype(0), inputs.shape(0).map(<[Dim]>::to_vec));
         Ok(vec![y, statistic(3), statistic(4)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        if ties.shape(0).len() < 2 {
+            return Err("its input has no channels".into());
+        }
+        ties.alike(0);
+        (1..5).for_each(|parameter| ties.same(Place::In(parameter, 0), Place::In(0, 1)));
+        (1..3).for_each(|statistic| ties.same(Place::Out(statistic, 0), Place::In(0, 1)));
+        Ok(())
+    }
 }
 
 impl Operator for LayerNormalization {
@@ -128,6 +139,17 @@ impl Operator for LayerNormalization {
         let statistic = Fact::new(Some(stash), Some(statistic));
         Ok(vec![Fact::new(inputs.dtype(0), Some(x.to_vec())), statistic.clone(), statistic])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let rank = ties.shape(0).len();
+        let first = axis(self.axis, rank)?;
+        ties.broadcast(0..ties.inputs());
+        for statistic in 1..3 {
+            (0..first).for_each(|axis| ties.same(Place::Out(statistic, axis), Place::In(0, axis)));
+        }
+        (first..rank).for_each(|axis| ties.stays_if_exact(Place::In(0, axis), "it is normalised over all its positions"));
+        Ok(())
+    }
 }
 
 impl Operator for InstanceNormalization {
@@ -150,5 +172,13 @@ impl Operator for InstanceNormalization {
         let dtype = inputs.common_type(0..3)?;
         check_channels(inputs, 1..3)?;
         Ok(vec![Fact::new(dtype, inputs.shape(0).map(<[Dim]>::to_vec))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let rank = ties.shape(0).len();
+        ties.alike(0);
+        (1..3).for_each(|parameter| ties.same(Place::In(parameter, 0), Place::In(0, 1)));
+        (2..rank).for_each(|axis| ties.stays(Place::In(0, axis), "it is normalised over all its positions"));
+        Ok(())
     }
 }

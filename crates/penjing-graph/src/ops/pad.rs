@@ -3,6 +3,7 @@
 use super::attributes::{AttributeList, Attributes, unexpected};
 use super::{Op, Operator, Raise};
 use crate::Dim;
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, axes, unknown_shape};
 
 /// What `Pad` fills with.
@@ -37,6 +38,18 @@ impl PadMode {
             PadMode::Edge => "edge",
             PadMode::Wrap => "wrap",
         }
+    }
+}
+
+impl Pad {
+    /// Axes that are padded, and the widths before and after each.
+    fn widths(&self, inputs: &Operands<'_>) -> Result<Vec<(usize, i64, i64)>, String> {
+        let rank = inputs.shape(0).map_or(0, <[Dim]>::len);
+        let pads = self.pads.clone().or_else(|| inputs.known(1)).ok_or("its widths are computed")?;
+        let named = if inputs.given(3) { inputs.known(3).ok_or("its axes are computed")? } else { (0..rank as i64).collect() };
+        let padded = axes(&named, rank)?;
+        let n = padded.len();
+        Ok(padded.into_iter().enumerate().map(|(i, axis)| (axis, pads[i], pads[n + i])).collect())
     }
 }
 
@@ -108,5 +121,45 @@ impl Operator for Pad {
             };
         }
         Ok(vec![Fact::new(dtype, Some(shape))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let widths = self.widths(&ties.operands())?;
+        let rank = ties.shape(0).len();
+        for axis in 0..rank {
+            match widths.iter().find(|(padded, ..)| *padded == axis).map_or((0, 0), |(_, begin, end)| (*begin, *end)) {
+                (0, 0) => ties.same(Place::In(0, axis), Place::Out(0, axis)),
+                (begin @ 0.., 0..) if self.mode == PadMode::Constant && ties.shape(0)[axis].fixed().is_some() => {
+                    let size = ties.shape(0)[axis].fixed().unwrap_or(0);
+                    ties.free(Place::Out(0, axis));
+                    (0..size).for_each(|i| ties.tie(Place::In(0, axis), i, Place::Out(0, axis), begin as usize + i));
+                }
+                _ => {
+                    ties.stays(Place::In(0, axis), "it is padded");
+                    ties.stays(Place::Out(0, axis), "it is padded");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let widths = self.widths(&cut.operands())?;
+        let (mut begins, mut ends) = (vec![], vec![]);
+        for (axis, begin, end) in widths {
+            let (mut new_begin, mut new_end) = (begin, end);
+            if let (Some(stay), Some(size)) = (cut.output_kept(0, axis), cut.shape(0)[axis].fixed()) {
+                let stays = |range: std::ops::Range<i64>| stay.iter().filter(|p| range.contains(&i64::from(**p))).count() as i64;
+                (new_begin, new_end) = (stays(0..begin), stays(begin + size as i64..i64::MAX));
+            }
+            begins.push(new_begin);
+            ends.push(new_end);
+        }
+        let pads = [begins, ends].concat();
+        if self.pads.is_some() {
+            return Ok(Pad { pads: Some(pads), ..self.clone() }.into());
+        }
+        cut.integers(1, "pads", &pads);
+        Ok(self.clone().into())
     }
 }

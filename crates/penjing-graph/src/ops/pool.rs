@@ -3,6 +3,7 @@
 use super::Operator;
 use super::attributes::{AttributeList, Attributes};
 use super::conv::spatial_input;
+use crate::channels::{Place, Ties};
 use crate::infer::{Fact, Operands};
 use crate::{DataType, Dim};
 
@@ -53,6 +54,15 @@ impl Window {
     }
 }
 
+/// Samples and channels go through; a window slides over the other axes.
+fn couple_pool(ties: &mut Ties<'_>) {
+    (0..2).for_each(|axis| ties.same(Place::In(0, axis), Place::Out(0, axis)));
+    for axis in 2..ties.shape(0).len() {
+        ties.stays(Place::In(0, axis), "a window slides over it");
+        ties.stays(Place::Out(0, axis), "a window slides over it");
+    }
+}
+
 impl Operator for MaxPool {
     const NAMES: &'static [(&'static str, i64)] = &[("MaxPool", 1)];
 
@@ -80,6 +90,14 @@ impl Operator for MaxPool {
         inputs.at_most_outputs(if inputs.opset() < 8 { 1 } else { 2 })?;
         let shape = self.window.pooled(inputs, self.ceil_mode)?;
         Ok(vec![Fact::new(inputs.dtype(0), shape.clone()), Fact::new(Some(DataType::Int64), shape)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        if ties.is_read(1) {
+            return Err("its indices count over all channels".into());
+        }
+        couple_pool(ties);
+        Ok(())
     }
 }
 
@@ -109,6 +127,11 @@ impl Operator for AveragePool {
         inputs.count(1, 1)?;
         Ok(vec![Fact::new(inputs.dtype(0), self.window.pooled(inputs, self.ceil_mode)?)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        couple_pool(ties);
+        Ok(())
+    }
 }
 
 impl Operator for GlobalPool {
@@ -135,5 +158,10 @@ impl Operator for GlobalPool {
             shape
         });
         Ok(vec![Fact::new(inputs.dtype(0), shape)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        couple_pool(ties);
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::attributes::{AttributeList, Attributes};
 use super::{Op, Operator, Raise};
+use crate::channels::{Place, Ties};
 use crate::infer::{Fact, Operands, axes, axis};
 use crate::partial::{PartialInt, PartialValue};
 use crate::{DataType, Dim};
@@ -91,6 +92,14 @@ impl ReduceKind {
         if self == ReduceKind::Sum { 13 } else { 18 }
     }
 
+    /// Whether a zero is the same to it as nothing.
+    fn ignores_zeros(self) -> bool {
+        match self {
+            ReduceKind::Sum | ReduceKind::L1 | ReduceKind::L2 | ReduceKind::LogSum | ReduceKind::SumSquare => true,
+            ReduceKind::Mean | ReduceKind::Max | ReduceKind::Min | ReduceKind::Prod | ReduceKind::LogSumExp => false,
+        }
+    }
+
     /// The integers reduced to one; unknown where it is not worked out.
     fn of_ints(self, elements: &[PartialInt]) -> PartialInt {
         match self {
@@ -105,6 +114,17 @@ impl ReduceKind {
             | ReduceKind::LogSumExp
             | ReduceKind::SumSquare => PartialInt::Unknown,
         }
+    }
+}
+
+/// Axes of input 0 that are not reduced are axes of output 0.
+fn couple_rest(ties: &mut Ties<'_>, keepdims: bool, reduced: impl Fn(usize) -> bool) {
+    let mut out = 0;
+    for axis in 0..ties.shape(0).len() {
+        if !reduced(axis) {
+            ties.same(Place::In(0, axis), Place::Out(0, out));
+        }
+        out += usize::from(keepdims || !reduced(axis));
     }
 }
 
@@ -185,6 +205,24 @@ impl Operator for Reduce {
         });
         Ok(vec![fact.with(partial)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let inputs = ties.operands();
+        let rank = ties.shape(0).len();
+        let named = if ties.given(1) { inputs.known(1).ok_or("its axes are computed")? } else { self.axes.clone().unwrap_or_default() };
+        let none = named.is_empty() && self.noop_with_empty_axes;
+        let named = axes(&named, rank)?;
+        let reduced = |axis: usize| !none && (named.is_empty() || named.contains(&axis));
+        couple_rest(ties, self.keepdims, reduced);
+        for axis in (0..rank).filter(|axis| reduced(*axis)) {
+            if self.kind.ignores_zeros() {
+                ties.summed(0, axis);
+            } else {
+                ties.stays_if_exact(Place::In(0, axis), "it is reduced over all its positions");
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Operator for ArgReduce {
@@ -216,6 +254,12 @@ impl Operator for ArgReduce {
         let axis = axis(self.axis, shape.len())?;
         Ok(vec![Fact::new(dtype, Some(reduce(shape, self.keepdims, |i| i == axis)))])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let along = axis(self.axis, ties.shape(0).len())?;
+        couple_rest(ties, self.keepdims, |axis| axis == along);
+        Ok(())
+    }
 }
 
 impl Operator for CumSum {
@@ -241,5 +285,12 @@ impl Operator for CumSum {
             axis(*along, shape.len())?;
         }
         Ok(vec![Fact::new(inputs.dtype(0), shape.map(<[Dim]>::to_vec))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let along = ties.operands().known(1).ok_or("its axis is computed")?;
+        let along = axis(*along.first().ok_or("it has no axis")?, ties.shape(0).len())?;
+        (0..ties.shape(0).len()).filter(|axis| *axis != along).for_each(|axis| ties.same(Place::In(0, axis), Place::Out(0, axis)));
+        Ok(())
     }
 }

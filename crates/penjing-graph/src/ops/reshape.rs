@@ -3,6 +3,7 @@
 use super::attributes::{AttributeList, Attributes};
 use super::{Op, Operator, Raise};
 use crate::Dim;
+use crate::channels::{Cut, Ties, restated};
 use crate::infer::{Fact, MAX_RANK, Operands, axes, axis, unknown_shape, volume};
 use crate::partial::{PartialInt, PartialValue};
 
@@ -108,6 +109,20 @@ impl Operator for Reshape {
         let partial = inputs.partial(0).and_then(|partial| partial.reshaped(&shape));
         Ok(vec![Fact::new(dtype, Some(shape)).with(partial)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        if restated(ties.shape(0), ties.output_shape(0), self.allow_zero).is_none() {
+            return Err("its shape is computed from several sizes that are not known".into());
+        }
+        ties.refolded();
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let target = restated(cut.shape(0), &cut.output_after(0), self.allow_zero).ok_or("its shape cannot be written down")?;
+        cut.integers(1, "shape", &target);
+        Ok((*self).into())
+    }
 }
 
 impl Operator for Flatten {
@@ -132,6 +147,11 @@ impl Operator for Flatten {
         // The axis after the last one is allowed: [all, 1].
         let at = if usize::try_from(self.axis) == Ok(x.len()) { x.len() } else { axis(self.axis, x.len())? };
         Ok(vec![Fact::new(dtype, Some(vec![volume(&x[..at]), volume(&x[at..])]))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.refolded();
+        Ok(())
     }
 }
 
@@ -194,6 +214,11 @@ impl Operator for Squeeze {
         let partial = inputs.partial(0).and_then(|partial| partial.reshaped(&shape));
         Ok(vec![Fact::new(dtype, Some(shape)).with(partial)])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.refolded();
+        Ok(())
+    }
 }
 
 impl Operator for Unsqueeze {
@@ -236,5 +261,10 @@ impl Operator for Unsqueeze {
             (0..rank).map(|i| if inserted.contains(&i) { Dim::Fixed(1) } else { rest.next().cloned().unwrap_or(Dim::Unknown) }).collect();
         let partial = inputs.partial(0).and_then(|partial| partial.reshaped(&shape));
         Ok(vec![Fact::new(dtype, Some(shape)).with(partial)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        ties.refolded();
+        Ok(())
     }
 }

@@ -1,11 +1,12 @@
 //! Tensors that are made of shapes and numbers alone.
 
-use super::Operator;
 use super::attributes::{AttributeList, Attributes};
 use super::slice::Stride;
+use super::{Op, Operator};
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, unknown_shape};
 use crate::partial::{PartialInt, PartialValue};
-use crate::{DataType, Dim, Tensor};
+use crate::{DataType, Dim, Node, Tensor};
 
 /// `Shape`: the dimensions `start..end` as int64.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +55,26 @@ impl Operator for Shape {
         let elements = taken.positions().map(|i| PartialInt::from(&x[i])).collect();
         Ok(vec![Fact::integers(dtype, PartialValue { scalar: false, elements })])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        // Sizes that are known are constants by now; where only others are read on, nothing counts these.
+        let fixed = |node: &Node| match &node.op {
+            Op::Gather(_) | Op::Slice(_) => {
+                let partial = node.output(0).and_then(|y| ties.graph().value(y).partial.as_ref());
+                partial.is_none_or(|p| p.elements.iter().any(|n| n.known().is_some()))
+            }
+            _ => true,
+        };
+        let counted = ties.readers(0).any(fixed);
+        for axis in 0..ties.shape(0).len() {
+            if counted {
+                ties.stays(Place::In(0, axis), "its size is computed with");
+            } else {
+                ties.free(Place::In(0, axis));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Operator for ConstantOfShape {
@@ -91,6 +112,19 @@ impl Operator for ConstantOfShape {
             _ => None,
         };
         Ok(vec![Fact::new(dtype, shape).with(partial)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        if ties.output_shape(0).iter().all(|dim| dim.fixed().is_some()) {
+            (0..ties.output_shape(0).len()).for_each(|axis| ties.free(Place::Out(0, axis)));
+        }
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let sizes = cut.output_after(0).iter().map(|dim| dim.fixed().map(|n| n as i64)).collect::<Option<Vec<i64>>>();
+        cut.integers(0, "shape", &sizes.ok_or("its shape is computed")?);
+        Ok(self.clone().into())
     }
 }
 
@@ -130,5 +164,9 @@ impl Operator for Range {
             _ => None,
         };
         Ok(vec![Fact::new(dtype, Some(vec![count])).with(steps)])
+    }
+
+    fn couple(&self, _: &mut Ties<'_>) -> Result<(), String> {
+        Err("it counts".into())
     }
 }

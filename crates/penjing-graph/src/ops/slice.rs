@@ -3,6 +3,7 @@
 use super::attributes::{AttributeList, Attributes};
 use super::{Op, Operator, Raise};
 use crate::Dim;
+use crate::channels::{Cut, Place, Ties};
 use crate::infer::{Fact, Operands, axes, unknown_shape};
 use crate::partial::{PartialInt, PartialValue};
 
@@ -62,7 +63,7 @@ impl Stride {
 }
 
 /// Starts, ends, axes and steps of a `Slice`, wherever they are written. `None`: not known.
-struct Cut {
+struct Bounds {
     axes: Vec<i64>,
     starts: Vec<PartialInt>,
     ends: Vec<PartialInt>,
@@ -70,13 +71,13 @@ struct Cut {
 }
 
 impl Slice {
-    fn cut(&self, inputs: &Operands<'_>) -> Result<Option<Cut>, String> {
+    fn bounds(&self, inputs: &Operands<'_>) -> Result<Option<Bounds>, String> {
         let all = |n: usize| (0..n as i64).collect::<Vec<_>>();
         let ones = |n: usize| vec![PartialInt::Known(1); n];
         let cut = match &self.bounds {
             Some(SliceBounds { starts, ends, axes }) => {
                 let known = |list: &[i64]| list.iter().map(|n| PartialInt::Known(*n)).collect();
-                Cut {
+                Bounds {
                     axes: axes.clone().unwrap_or_else(|| all(starts.len())),
                     starts: known(starts),
                     ends: known(ends),
@@ -88,7 +89,7 @@ impl Slice {
                 let axes = if inputs.given(3) { inputs.known(3) } else { Some(all(starts.len())) };
                 let steps = if inputs.given(4) { inputs.integers(4) } else { Some(ones(starts.len())) };
                 let (Some(axes), Some(steps)) = (axes, steps) else { return Ok(None) };
-                Cut { axes, starts, ends, steps }
+                Bounds { axes, starts, ends, steps }
             }
         };
         let n = cut.axes.len();
@@ -156,7 +157,7 @@ impl Operator for Slice {
         }
         let dtype = inputs.dtype(0);
         let Some(x) = inputs.shape(0) else { return Ok(vec![Fact::new(dtype, None)]) };
-        let Some(cut) = self.cut(inputs)? else { return Ok(vec![Fact::new(dtype, unknown_shape(x.len()))]) };
+        let Some(cut) = self.bounds(inputs)? else { return Ok(vec![Fact::new(dtype, unknown_shape(x.len()))]) };
         let (mut shape, mut strides) = (x.to_vec(), vec![]);
         for (i, axis) in axes(&cut.axes, x.len())?.into_iter().enumerate() {
             let (dim, stride) = sliced(&x[axis], &cut.starts[i], &cut.ends[i], &cut.steps[i])?;
@@ -172,5 +173,48 @@ impl Operator for Slice {
             _ => None,
         };
         Ok(vec![fact.with(partial)])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let rank = ties.shape(0).len();
+        let bounds = self.bounds(&ties.operands())?.ok_or("its bounds are computed")?;
+        let sliced = axes(&bounds.axes, rank)?;
+        (0..rank).filter(|axis| !sliced.contains(axis)).for_each(|axis| ties.same(Place::In(0, axis), Place::Out(0, axis)));
+        for (i, axis) in sliced.into_iter().enumerate() {
+            match self::sliced(&ties.shape(0)[axis], &bounds.starts[i], &bounds.ends[i], &bounds.steps[i])? {
+                (_, Some(stride)) if stride.step == 1 && stride.count > 0 => {
+                    for (to, from) in stride.positions().enumerate() {
+                        ties.tie(Place::In(0, axis), from, Place::Out(0, axis), to);
+                    }
+                }
+                _ => {
+                    ties.stays(Place::In(0, axis), "it is sliced in steps, or at bounds that are not known");
+                    ties.stays(Place::Out(0, axis), "it is sliced in steps, or at bounds that are not known");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        let bounds = self.bounds(&cut.operands())?.ok_or("its bounds are computed")?;
+        let sliced = axes(&bounds.axes, cut.shape(0).len())?;
+        let known = |list: &[PartialInt]| list.iter().map(PartialInt::known).collect::<Option<Vec<i64>>>();
+        let (starts, ends) = known(&bounds.starts).zip(known(&bounds.ends)).ok_or("its bounds are computed")?;
+        let (mut starts, mut ends) = (starts, ends);
+        for (i, axis) in sliced.into_iter().enumerate() {
+            let (Some(size), Some(stay)) = (cut.shape(0)[axis].fixed(), cut.kept(0, axis)) else { continue };
+            let stride = Stride::new(size, starts[i], ends[i], 1)?;
+            let before = |position: usize| stay.iter().filter(|p| (**p as usize) < position).count() as i64;
+            (starts[i], ends[i]) = (before(stride.first), before(stride.first + stride.count));
+        }
+        match &self.bounds {
+            Some(bounds) => Ok(Slice { bounds: Some(SliceBounds { starts, ends, axes: bounds.axes.clone() }) }.into()),
+            None => {
+                cut.integers(1, "starts", &starts);
+                cut.integers(2, "ends", &ends);
+                Ok(self.clone().into())
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::Operator;
 use super::attributes::{AttributeList, Attributes, unexpected};
 use crate::Dim;
+use crate::channels::{Place, Ties};
 use crate::infer::{Fact, Operands};
 
 /// `Transpose`.
@@ -51,6 +52,15 @@ impl Operator for Transpose {
         }
         Ok(vec![Fact::new(dtype, Some(perm.iter().map(|axis| x[*axis].clone()).collect())).with(inputs.partial(0).cloned())])
     }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let rank = ties.shape(0).len();
+        for out in 0..rank {
+            let from = self.perm.as_ref().map_or(rank - 1 - out, |perm| perm[out]);
+            ties.same(Place::In(0, from), Place::Out(0, out));
+        }
+        Ok(())
+    }
 }
 
 impl Operator for DepthToSpace {
@@ -90,5 +100,18 @@ impl Operator for DepthToSpace {
         }
         let shape = vec![x[0].clone(), x[1].divided_by(&area), x[2].times(&block), x[3].times(&block)];
         Ok(vec![Fact::new(inputs.dtype(0), Some(shape))])
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        let channels = ties.output_shape(0).get(1).and_then(Dim::fixed).ok_or("its number of channels is not known")?;
+        let area = self.block_size * self.block_size;
+        ties.same(Place::In(0, 0), Place::Out(0, 0));
+        for c in 0..channels {
+            for cell in 0..area {
+                let from = if self.crd { c * area + cell } else { cell * channels + c };
+                ties.tie(Place::In(0, 1), from, Place::Out(0, 1), c);
+            }
+        }
+        Ok(())
     }
 }

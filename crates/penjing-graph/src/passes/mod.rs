@@ -1,16 +1,18 @@
 //! Rewrites that leave what a graph computes as it is, one file each.
 //!
 //! A [`Pass`] looks at one node and proposes an edit, or says why not; only [`Graph::apply`] changes anything.
-//! [`raise_opset`] concerns all nodes at once and is a function of its own.
+//! [`raise_opset`] and [`fold_known_integers`] concern all nodes at once and are functions of their own.
 
 mod drop_identity;
 mod fold_batch_norm;
+mod fold_known_integers;
 mod raise_opset;
 
 use crate::{Edit, Graph, GraphError, NodeId};
 
 pub use drop_identity::DropIdentity;
 pub use fold_batch_norm::FoldBatchNorm;
+pub use fold_known_integers::fold_known_integers;
 pub use raise_opset::raise_opset;
 
 /// Every pass, in an order in which each finds what the ones before it uncover.
