@@ -20,7 +20,7 @@ use crate::journal::{INPUT, Journal, hexadecimal};
 use crate::outcome::{Accuracy, BeforeAfter, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 use crate::prune::criteria::{Criterion, Needs};
 use crate::prune::{self, Masks, PruneError, Pruning, Stats, TrainingSamples};
-use crate::recipe::{DataSource, ModelSource, Recipe, Step};
+use crate::recipe::{DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::verify::verify;
 
 /// Samples at a time where nothing is trained.
@@ -80,8 +80,13 @@ pub enum RunError {
     #[error("the written model differs from the one in memory: {0} (hint: this is a defect of penjing; nothing was written)")]
     NotVerified(String),
     /// The general compressor that sizes are stated with failed.
-    #[error("cannot compress the model to state its size")]
-    Compressor(#[source] std::io::Error),
+    #[error("cannot compress `{}` to state its size", path.display())]
+    Compressor {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Pruning refused.
     #[error(transparent)]
     Prune(#[from] PruneError),
@@ -101,7 +106,12 @@ pub enum RunEvent<'a> {
     /// A training goes on.
     Training(Event<'a>),
     /// The data were opened.
-    Data(&'a Description),
+    Data {
+        /// They.
+        description: &'a Description,
+        /// Why nothing is retrained on them and outputs are compared instead; `None` where the accuracy counts.
+        untrained: Option<&'a str>,
+    },
     /// The original was measured on validation.
     Baseline(&'a Evaluation),
     /// A sparsity was tried.
@@ -148,6 +158,7 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
     }
     let mut workshop = Workshop::open(recipe, journal, context)?;
     let original = workshop.original(recipe)?;
+    workshop.check_goals(recipe)?;
     let baseline = workshop.baseline(&original)?;
     let metric = workshop.metric("original", &original)?;
     let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None };
@@ -224,6 +235,8 @@ pub(crate) struct Work {
 /// All that a method may use: data, training, measuring, memory.
 pub(crate) struct Workshop<'a, 'c> {
     data: Option<Dataset>,
+    /// Why the data cannot train the network nor measure its accuracy, if they cannot.
+    untrained: Option<String>,
     retrain: TrainSettings,
     train: TrainSettings,
     metric_command: Option<&'a str>,
@@ -235,12 +248,12 @@ impl<'a, 'c> Workshop<'a, 'c> {
     fn open(recipe: &'a Recipe, journal: &'a mut Journal, context: &'a mut Context<'c>) -> Result<Workshop<'a, 'c>, RunError> {
         let train = recipe.train.unwrap_or_default();
         let metric_command = recipe.metric_command.as_deref();
-        Ok(Workshop { data: None, train, retrain: recipe.retrain.unwrap_or(train), metric_command, journal, context })
+        Ok(Workshop { data: None, untrained: None, train, retrain: recipe.retrain.unwrap_or(train), metric_command, journal, context })
     }
 
     /// Whether anything can be trained and its accuracy measured.
     pub(crate) fn has_labels(&self) -> bool {
-        self.data.as_ref().is_some_and(|data| data.classes().is_some())
+        self.data.is_some() && self.untrained.is_none()
     }
 
     pub(crate) fn tell(&mut self, event: RunEvent<'_>) {
@@ -254,7 +267,15 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 self.pin_input(path)?;
                 let graph = onnx::read(path)?;
                 if let Some(source) = &recipe.data {
-                    self.use_data(open_data(source, &graph)?);
+                    let data = open_inputs(source, source.split(), &graph)?;
+                    let untrained = match data.classes() {
+                        None => Some("the data have no labels (hint: --labels FILE)".into()),
+                        Some(_) => data.tells_no_classes(&graph),
+                    };
+                    if untrained.is_none() {
+                        data.check_against(&graph)?;
+                    }
+                    self.use_data(data, untrained);
                 }
                 Ok(graph)
             }
@@ -266,7 +287,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 edit.set_metadata(Preprocess::METADATA_KEY, Some(data.preprocess().to_metadata()));
                 let mut graph = graph;
                 graph.apply(edit)?;
-                self.use_data(data);
+                self.use_data(data, None);
                 let settings = self.train;
                 let graph = self.fit("original", &graph, None, settings)?;
                 onnx::write(
@@ -279,9 +300,24 @@ impl<'a, 'c> Workshop<'a, 'c> {
         }
     }
 
-    fn use_data(&mut self, data: Dataset) {
-        self.tell(RunEvent::Data(&data.describe()));
+    fn use_data(&mut self, data: Dataset, untrained: Option<String>) {
+        self.tell(RunEvent::Data { description: &data.describe(), untrained: untrained.as_deref() });
         self.data = Some(data);
+        self.untrained = untrained;
+    }
+
+    /// Refuses an accuracy floor for a model that has labelled data, but tells no classes apart.
+    fn check_goals(&self, recipe: &Recipe) -> Result<(), RunError> {
+        let floor = |step: &Step| matches!(step, Step::Prune(step) if matches!(step.goal, PruneGoal::Floor { .. }));
+        let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
+        let labelled = self.data.as_ref().is_some_and(|data| data.classes().is_some());
+        match &self.untrained {
+            Some(reason) if wanted && labelled => {
+                let hint = "(hint: a --metric-command, or --sparsity)";
+                Err(RunError::Recipe(format!("no accuracy can be measured for a floor: {reason} {hint}")))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Remembers which file the run started from; a resume from another one is refused.
@@ -348,10 +384,10 @@ impl<'a, 'c> Workshop<'a, 'c> {
         }
         self.tell(RunEvent::Stage(&stage));
         let path = self.journal.folder().join("measured.onnx");
-        onnx::write(graph, &path, WriteOptions { overwrite: true, ..WriteOptions::default() })?;
+        let written = onnx::write(graph, &path, WriteOptions { overwrite: true, ..WriteOptions::default() })?;
         let metric = metric_command(command, &path)?;
         // What stays behind costs space, nothing else.
-        drop(std::fs::remove_file(&path));
+        written.files.iter().for_each(|path| drop(std::fs::remove_file(path)));
         self.journal.note(&stage, &metric)?;
         Ok(Some(metric))
     }
@@ -440,17 +476,20 @@ impl<'a, 'c> Workshop<'a, 'c> {
             (Some(original), Some(result)) => Some(MetricChange { original, result }),
             _ => None,
         };
-        let unlabelled = likeness.is_some().then(|| "not retrained: the data have no labels (hint: --labels FILE)".to_string());
+        let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
+        let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();
+        let size_of_result = FileSize::of(written.files.iter().map(PathBuf::as_path))?;
         let size = SizeChange {
             original: match &recipe.model {
-                ModelSource::File { path } => {
-                    FileSize::of(&std::fs::read(path).map_err(|source| RunError::Read { path: path.clone(), source })?)?
-                }
-                ModelSource::New { .. } => FileSize::of_dense(original)?,
+                ModelSource::File { path } => FileSize::of(std::iter::once(path.as_path()).chain(original.external_files()))?,
+                ModelSource::New { .. } => FileSize::of_dense(original, self.journal.folder())?,
             },
-            dense: FileSize::of_dense(&result)?,
-            result: FileSize::of(&std::fs::read(&candidate).map_err(|source| RunError::Read { path: candidate.clone(), source })?)?,
-            sparse_tensors: written.tensors.iter().filter(|t| t.sparse).count(),
+            dense: match sparse_tensors {
+                0 => size_of_result,
+                _ => FileSize::of_dense(&result, self.journal.folder())?,
+            },
+            result: size_of_result,
+            sparse_tensors,
         };
         let refuted = || {
             let FloorVerdict { holds, measured, interval, limit } = test.as_ref()?.floor?;
@@ -478,7 +517,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             size,
             verification,
             output: recipe.output.clone(),
-            notes: work.notes.into_iter().chain(written.sparse_refused).chain(unlabelled).collect(),
+            notes: work.notes.into_iter().chain(written.sparse_refused).chain(untrained).collect(),
         };
         let text = serde_json::to_string_pretty(&outcome).map_err(|e| RunError::Write { path: "outcome.json".into(), source: e.into() })?;
         crate::journal::write_atomically(&self.journal.folder().join("outcome.json"), text.as_bytes())?;
@@ -541,8 +580,11 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 /// Why the result is no gain, if it is none. Zeros alone make nothing faster, so the file must be smaller.
 fn no_gain(size: &SizeChange, dense: bool) -> Option<String> {
     if dense {
-        (size.result.zstd >= size.original.zstd)
-            .then(|| "the file is not smaller, not even after zstd (zeros are stored densely)".to_string())
+        match (size.original.zstd, size.result.zstd) {
+            (Some(original), Some(result)) if result < original => None,
+            (Some(_), Some(_)) => Some("the file is not smaller, not even after zstd (zeros are stored densely)".into()),
+            (_, _) => Some("the file is not smaller, and too large to be compressed to show a gain (zeros are stored densely)".into()),
+        }
     } else {
         (size.result.bytes >= size.original.bytes).then(|| {
             "the file is not smaller: with so few zeros, positions take as much as they save (hint: a sparsity above about 0.25)"

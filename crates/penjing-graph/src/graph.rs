@@ -1,6 +1,7 @@
 //! The model as data, and the only way to change it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -155,6 +156,11 @@ impl Graph {
     pub fn initializers(&self) -> impl Iterator<Item = (ValueId, &Tensor)> + '_ {
         let used: BTreeSet<ValueId> = self.nodes().flat_map(|(_, n)| n.reads()).chain(self.outputs.iter().copied()).collect();
         self.values().filter_map(move |(id, v)| v.tensor.as_ref().filter(|_| used.contains(&id)).map(|t| (id, t)))
+    }
+
+    /// Files beside the model's that it had weights in when it was read, sorted.
+    pub fn external_files(&self) -> impl Iterator<Item = &Path> {
+        self.kept.external_files()
     }
 
     /// Inputs that a caller must give: those without an initializer.

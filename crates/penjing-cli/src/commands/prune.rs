@@ -225,11 +225,11 @@ pub(crate) fn run_recipe(
     let mut listener = |event: RunEvent<'_>| match event {
         RunEvent::Stage(stage) => display.line(&format!("── {stage}")),
         RunEvent::Training(event) => display.event(event),
-        RunEvent::Data(data) => {
-            display.line(&data.to_string());
-            display.line(&match (data.classes, &recipe.retrain) {
-                (Some(_), Some(settings)) => format!("training: {settings}"),
-                _ => "without labels: nothing is retrained, and outputs are compared with the original's (hint: --labels FILE)".into(),
+        RunEvent::Data { description, untrained } => {
+            display.line(&description.to_string());
+            display.line(&match untrained {
+                Some(reason) => format!("nothing is retrained, and outputs are compared with the original's: {reason}"),
+                None => format!("training: {}", recipe.retrain.or(recipe.train).unwrap_or_default()),
             });
         }
         RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
@@ -329,11 +329,10 @@ fn size_line(outcome: &Outcome) -> String {
         0 => "zeros stored densely".to_string(),
         n => format!("{n} tensors stored as their non-zero values; {} with zeros written out", grouped(size.dense.bytes)),
     };
-    format!(
-        "File: {} → {} bytes, {verdict} ({stored}); after zstd -19: {} → {}",
-        grouped(size.original.bytes),
-        grouped(size.result.bytes),
-        grouped(size.original.zstd),
-        grouped(size.result.zstd)
-    )
+    let compressed = match (size.original.zstd, size.result.zstd) {
+        (Some(original), Some(result)) => format!("after zstd -19: {} → {}", grouped(original), grouped(result)),
+        (_, _) => "not compressed, which beyond 1 GiB takes many minutes".into(),
+    };
+    let (original, result) = (grouped(size.original.bytes), grouped(size.result.bytes));
+    format!("File: {original} → {result} bytes, {verdict} ({stored}); {compressed}")
 }

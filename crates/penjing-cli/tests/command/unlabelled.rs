@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use penjing_graph::ops::{Activation, Gemm};
+use penjing_graph::ops::{Activation, Gemm, Reshape};
 use penjing_graph::{DataType, Dim, Graph, GraphBuilder, Tensor, onnx};
 use serde_json::Value;
 
@@ -75,6 +75,56 @@ fn pruning_without_labels_compares_outputs() {
     let (out, ..) = run(&["eval", "p.onnx", "--data", "x.csv", "--reference", "a.onnx", "--json"], folder.path());
     let again: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(again["outputs"], likeness["outputs"]);
+}
+
+/// The same rows with three classes, none of which an output of `model` stands for, and what `prune --sparsity 0.5` says of it.
+fn pruned_with_classes(model: &Graph) -> (tempfile::TempDir, String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = (0..30).map(|i| format!("{},{},0.5,-1,{}\n", i as f32 / 10.0, 1.0 - i as f32 / 20.0, i % 3)).collect::<String>();
+    std::fs::write(folder.path().join("x.csv"), format!("a,b,c,d,label\n{rows}")).expect("written");
+    onnx::write(model, folder.path().join("a.onnx"), onnx::WriteOptions::default()).expect("written");
+    let (out, err, code) = run(&["prune", "a.onnx", "--data", "x.csv", "--sparsity", "0.5", "-o", "p.onnx"], folder.path());
+    assert_eq!(code, Some(3), "{out}{err}");
+    (folder, out, err)
+}
+
+/// x [N, 4] → y of `dims`, which holds `width` numbers for each sample.
+fn reshaped(width: usize, dims: Vec<i64>) -> Graph {
+    let mut b = GraphBuilder::new("reshaped");
+    let x = b.input("x", DataType::Float, [Dim::symbol("N"), 4.into()]);
+    let w = b.tensor("w", Tensor::new([4, width], (1..=4 * width).map(|i| i as f32 / 10.0).collect::<Vec<_>>()));
+    let product = b.node("product", Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false }, &[x, w]);
+    let dims = b.tensor("dims", Tensor::new([dims.len()], dims));
+    let y = b.node("y", Reshape { allow_zero: false }, &[product, dims]);
+    b.output(y).finish().expect("a model")
+}
+
+#[test]
+fn labels_of_a_model_that_tells_no_classes_are_not_used() {
+    // A map of two by three; a regression's number; a vector that is as long as a sample.
+    for (model, shape) in [(reshaped(6, vec![-1, 2, 3]), "N×2×3"), (reshaped(1, vec![-1, 1]), "N×1"), (reshaped(4, vec![-1, 4]), "N×4")]
+    {
+        let (folder, out, err) = pruned_with_classes(&model);
+        let reason = format!("output `y` of the model is {shape}, not one number for each of the 3 classes");
+        assert!(err.contains(&format!("nothing is retrained, and outputs are compared with the original's: {reason}")), "{err}");
+        assert!(out.contains(&format!("Note: not retrained: {reason}")) && out.contains("output `y`: mean cosine "), "{out}");
+        let record = std::fs::read(folder.path().join("p.run/outcome.json")).expect("the record");
+        let record: Value = serde_json::from_slice(&record).expect("JSON");
+        assert_eq!((&record["likeness"]["samples"], &record["validation"]), (&3.into(), &Value::Null));
+
+        let (_, err, code) = run(&["prune", "a.onnx", "--data", "x.csv", "--max-drop", "1", "-o", "q.onnx"], folder.path());
+        assert_eq!(code, Some(1));
+        assert!(
+            err.contains("no accuracy can be measured for a floor: ") && err.contains(&reason) && err.contains("--metric-command"),
+            "{err}"
+        );
+        assert!(!folder.path().join("q.onnx").exists() && !folder.path().join("q.run").exists());
+        for rest in [&["eval", "a.onnx"][..], &["train", "a.onnx", "-o", "q.onnx"]] {
+            let (_, err, code) = run(&[rest, &["--data", "x.csv"]].concat(), folder.path());
+            assert_eq!(code, Some(1), "{rest:?}");
+            assert!(err.contains(&reason) && err.contains("--reference"), "{rest:?}: {err}");
+        }
+    }
 }
 
 #[test]

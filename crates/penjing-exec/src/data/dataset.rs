@@ -199,10 +199,32 @@ impl Dataset {
         ))
     }
 
+    /// Why the first output of a model is not one number for each class of this set, e.g. an image or a regression's only
+    /// number; `None` where it may be. A vector that is as long as a sample is taken for one, unless there are as many classes.
+    pub fn tells_no_classes(&self, graph: &Graph) -> Option<String> {
+        let (classes, output) = (self.inner.classes?, graph.value(*graph.outputs().first()?));
+        let shape = output.shape.as_ref()?;
+        let one = Dim::Fixed(1);
+        let sample: usize = self.inner.shape.iter().product();
+        let (is_vector, length) = match &shape[..] {
+            [_, length, rest @ ..] => (rest.iter().all(|dim| dim.compatible(&one)), length.fixed()),
+            _ => (false, None),
+        };
+        let is_sample = length == Some(sample) && sample != classes;
+        (!is_vector || length == Some(1) || is_sample).then(|| {
+            let dims = shape.iter().map(Dim::to_string).collect::<Vec<_>>().join("×");
+            format!("output `{}` of the model is {dims}, not one number for each of the {classes} classes", output.name)
+        })
+    }
+
     fn check_output(&self, graph: &Graph) -> Result<(), ExecError> {
         let (Some(classes), Some(output)) = (self.inner.classes, graph.outputs().first()) else { return Ok(()) };
+        if let Some(reason) = self.tells_no_classes(graph) {
+            let hint = "(hint: `penjing eval --reference ORIGINAL` compares outputs, or measure with your own --metric-command)";
+            return Err(ExecError::Option(format!("{reason} {hint}")));
+        }
         let output = graph.value(*output);
-        let Some(outputs) = output.shape.as_ref().and_then(|s| s.last()).and_then(Dim::fixed) else { return Ok(()) };
+        let Some(outputs) = output.shape.as_ref().and_then(|s| s.get(1)).and_then(Dim::fixed) else { return Ok(()) };
         // A set that only measures need not show every class that the model knows.
         let only_tests = self.inner.assignment.train.is_empty();
         if outputs == classes || (only_tests && classes < outputs) {

@@ -25,9 +25,9 @@ impl<'a> ExternalFiles<'a> {
         ExternalFiles { folder, files: BTreeMap::new(), mapped: vec![] }
     }
 
-    /// The mappings that tensors were taken from.
-    pub(super) fn into_mapped(self) -> Vec<Mapping> {
-        self.mapped
+    /// The files that tensors were taken from, by name, and their mappings.
+    pub(super) fn into_parts(self) -> (Vec<PathBuf>, Vec<Mapping>) {
+        (self.files.into_keys().collect(), self.mapped)
     }
 
     /// The tensor called `name` whose elements `external_data` points to. `checksum` covers the whole file and is not
@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(a.values::<f32>().as_deref(), Some(&[1.0, 1.0][..]));
         let start = |t: &Tensor| t.raw().map(|r| r.as_ptr() as usize);
         assert_eq!(start(&b), start(&a).map(|p| p + 8));
-        assert_eq!(files.into_mapped().len(), 1);
+        let (paths, mapped) = files.into_parts();
+        assert_eq!((paths, mapped.len()), (vec![folder.join("w.bin").canonicalize()?], 1));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The ONNX file format: messages, reading, writing, external data.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -29,7 +30,9 @@ pub struct Kept {
     model: proto::ModelProto,
     /// Nodes that stand for sparse initializers, and the encoded `SparseTensorProto`s.
     sparse_initializers: BTreeMap<NodeId, Bytes>,
-    /// Files that tensors lie in.
+    /// Files beside the model's that tensors lie in, sorted.
+    external: Vec<PathBuf>,
+    /// Mapped files that tensors lie in, the model's own among them.
     mapped: Vec<mapped::Mapping>,
 }
 
@@ -37,6 +40,11 @@ impl Kept {
     /// The model around the graph.
     pub(crate) fn model(&self) -> &proto::ModelProto {
         &self.model
+    }
+
+    /// Files beside the model's that it had weights in when it was read.
+    pub(crate) fn external_files(&self) -> impl Iterator<Item = &Path> {
+        self.external.iter().map(PathBuf::as_path)
     }
 
     /// Whether the node stands for a sparse initializer of the file.

@@ -69,7 +69,7 @@ fn read_model(bytes: Bytes, path: &Path, folder: Option<&Path>) -> Result<Graph,
     let GraphProto { doc_string, quantization_annotation, metadata_props, .. } = file;
     model.graph = Some(GraphProto { doc_string, quantization_annotation, metadata_props, ..GraphProto::default() });
     graph.kept.model = model;
-    graph.kept.mapped = files.into_mapped();
+    (graph.kept.external, graph.kept.mapped) = files.into_parts();
     sparse_storage::fold(&mut graph);
     graph.sort_and_check().map_err(refused)?;
     infer::infer(&mut graph)?;

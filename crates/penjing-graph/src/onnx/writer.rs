@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -41,6 +41,8 @@ pub struct WriteOptions {
 /// What was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
+    /// The files: the model's, and the one beside it where there is one.
+    pub files: Vec<PathBuf>,
     /// Bytes of the model's file.
     pub model_bytes: u64,
     /// Bytes of the file beside it; 0 where there is none.
@@ -115,6 +117,7 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: WriteOptions) -> Re
         }
     };
     let model = temporary(path, |out| encoded.model.write_to(out)).map_err(failed)?;
+    let files = std::iter::once(path.into()).chain(data.as_ref().map(|_| data_path.clone())).collect();
     let external_bytes = encoded.external.last().map_or(0, |(offset, bytes)| offset + bytes.len() as u64);
     if let Some(data) = data {
         if data_path.exists() && path.exists() {
@@ -127,6 +130,7 @@ pub fn write(graph: &Graph, path: impl AsRef<Path>, options: WriteOptions) -> Re
     }
     sync_folder(path).map_err(failed)?;
     Ok(Written {
+        files,
         model_bytes: encoded.model.len() as u64,
         external_bytes,
         tensors: encoded.tensors,
