@@ -34,6 +34,10 @@ valgrind cases="40":
 deny:
     cargo deny check
 
+# A model of more than 2 GB through inspect and prune: about 12 GB of disk, 17 GB of memory
+large-model:
+    ./bench/large-model/run.sh
+
 # One question of bench/, against its peer: just bench prune
 bench question *arguments:
     ./bench/{{ question }}/run.sh {{ arguments }}

@@ -40,8 +40,10 @@ pub(super) fn numbered(written: &[String], path: &Path) -> Result<(Vec<u32>, Opt
         return Ok((numbers, None));
     }
     let names: BTreeSet<&str> = written.iter().map(|w| w.trim()).collect();
-    if let Some(negative) = names.iter().find(|n| n.parse::<f64>().is_ok()) {
-        return Err(ExecError::data(path, format!("label `{negative}` is no class (hint: whole numbers from 0, or names)")));
+    // Numbers among names: what is meant to be a number and is none, or a name that slipped in.
+    let odd = names.iter().find(|name| name.parse::<u32>().is_err());
+    if let (true, Some(odd)) = (names.iter().any(|name| name.parse::<f64>().is_ok()), odd) {
+        return Err(ExecError::data(path, format!("label `{odd}` is no class (hint: all whole numbers from 0, or all names)")));
     }
     let number: BTreeMap<&str, u32> = names.iter().copied().zip(0..).collect();
     Ok((written.iter().map(|w| number[w.trim()]).collect(), Some(names.into_iter().map(String::from).collect())))
@@ -87,8 +89,16 @@ mod tests {
         let read = |labels: &[&str]| numbered(&labels.iter().map(|l| (*l).to_string()).collect::<Vec<_>>(), Path::new("l")).ok();
         assert_eq!(read(&["7", "0"]), Some((vec![7, 0], None)));
         assert_eq!(read(&["dog", "cat", "dog"]), Some((vec![1, 0, 1], Some(vec!["cat".into(), "dog".into()]))));
-        assert_eq!(read(&["-1", "0"]), None);
-        assert_eq!(read(&["0", "1.5"]), None);
         assert_eq!(read(&["0", ""]), None);
+    }
+
+    #[test]
+    fn the_label_that_is_wrong_is_named() {
+        for (labels, odd) in
+            [(["0", "-1", "2"], "-1"), (["0", "1.5", "1"], "1.5"), (["0", "1", "4294967296"], "4294967296"), (["0", "1", "cat"], "cat")]
+        {
+            let refused = numbered(&labels.map(String::from), Path::new("l")).err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(refused.contains(&format!("label `{odd}` is no class (hint: ")), "{refused}");
+        }
     }
 }
