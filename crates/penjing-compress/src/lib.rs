@@ -9,11 +9,15 @@ mod outcome;
 pub mod prune;
 mod recipe;
 mod run;
+mod speed;
 mod verify;
 
 pub use gain::FileSize;
 pub use journal::Journal;
-pub use outcome::{Accuracy, BeforeAfter, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
-pub use recipe::{CALIBRATION_SAMPLES, DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, WeightPruning};
+pub use outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
+pub use recipe::{
+    CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, WeightPruning,
+};
 pub use run::{Context, RunError, RunEvent, accuracy, build_for, execute, open_all, open_data, open_inputs};
+pub use speed::SpeedUp;
 pub use verify::{Verification, verify};

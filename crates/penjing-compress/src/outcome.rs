@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use crate::floor::FloorVerdict;
 use crate::gain::FileSize;
+use crate::prune::structured::{Cost, GroupChannels};
 use crate::prune::{LayerSparsity, Mark};
 use crate::recipe::Recipe;
+use crate::speed::SpeedUp;
 use crate::verify::Verification;
 
 /// Version of the record's format.
@@ -44,6 +46,14 @@ pub struct Outcome {
     pub metric: Option<MetricChange>,
     /// Weights of every layer.
     pub layers: Vec<LayerSparsity>,
+    /// Channels of every group, where channels were cut.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<GroupChannels>,
+    /// What both networks cost.
+    pub cost: CostChange,
+    /// How long both take for one sample, where that was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub speed: Vec<SpeedUp>,
     /// Every sparsity that was tried.
     pub rounds: Vec<Round>,
     /// Bytes of the original, of the result written densely, and of the result as written.
@@ -128,6 +138,9 @@ pub struct Round {
     pub sparsity: f64,
     /// Weights that are not zero.
     pub left: usize,
+    /// Multiply-accumulates that are left, where channels are cut; `sparsity` is then the fraction of them that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs: Option<u64>,
     /// Accuracy in percent after retraining; `None` where none is measured.
     pub accuracy: Option<f64>,
     /// The user's own metric, where a floor is judged by it.
@@ -135,6 +148,15 @@ pub struct Round {
     pub metric: Option<f64>,
     /// How it ended, where there is a floor.
     pub mark: Option<Mark>,
+}
+
+/// What both networks cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CostChange {
+    /// The original.
+    pub original: Cost,
+    /// The result.
+    pub result: Cost,
 }
 
 /// Bytes before and after.

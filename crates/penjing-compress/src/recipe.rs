@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::floor::Floor;
 use crate::prune::criteria::Choice;
+use crate::prune::structured::criteria::ChannelChoice;
+use crate::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce};
 use crate::prune::{Pattern, Scope, Sparsity, Until};
 
 /// Version of the recipe's format that this program writes and reads.
@@ -100,6 +102,8 @@ impl DataSource {
 pub enum Step {
     /// Remove single weights.
     Prune(WeightPruning),
+    /// Remove channels, heads and units.
+    PruneChannels(ChannelPruning),
 }
 
 /// Which single weights are removed, and how far.
@@ -120,6 +124,80 @@ pub struct WeightPruning {
     pub calibration_samples: usize,
     /// How far.
     pub goal: PruneGoal,
+}
+
+/// Which channels are removed, and how far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ChannelPruning {
+    /// How channels are scored.
+    #[serde(default)]
+    pub criterion: ChannelChoice,
+    /// How the scores that a channel has by each of its weights become one.
+    #[serde(default)]
+    pub reduce: Reduce,
+    /// What makes scores of different groups comparable.
+    #[serde(default)]
+    pub normalize: Normalize,
+    /// Among which channels scores are compared.
+    #[serde(default)]
+    pub scope: ChannelScope,
+    /// Bounds on what is left of a group.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Whether channels may go that an operator reduces along in a way that zeros do not stand for.
+    #[serde(default)]
+    pub approximate: bool,
+    /// Training samples that a criterion may look at.
+    #[serde(default = "calibration_samples")]
+    pub calibration_samples: usize,
+    /// How far.
+    pub goal: ChannelGoal,
+}
+
+impl ChannelPruning {
+    /// Whether what is asked for goes together.
+    ///
+    /// # Errors
+    /// Says what does not, and the way out.
+    pub fn check(&self) -> Result<(), String> {
+        if self.limits.round_to == 0 || self.limits.min_channels == 0 {
+            return Err("a group keeps at least one channel (hint: --round-to 1, --min-channels 1)".into());
+        }
+        if self.calibration_samples == 0 {
+            return Err("a criterion needs a sample to look at (hint: --calibration-samples 512)".into());
+        }
+        match &self.goal {
+            ChannelGoal::Remove { fraction, .. } if fraction.value() >= 1.0 => {
+                Err("nothing would be left of the network (hint: a fraction below 1)".into())
+            }
+            ChannelGoal::Remove { .. } | ChannelGoal::Floor { .. } => Ok(()),
+        }
+    }
+}
+
+/// How far to cut channels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ChannelGoal {
+    /// Until so much of a budget is gone.
+    Remove {
+        /// What is counted.
+        budget: Budget,
+        /// Fraction of the original's to remove.
+        fraction: Sparsity,
+        /// In so many steps along a cubic schedule, retraining after each.
+        steps: usize,
+    },
+    /// To the network with the fewest multiply-accumulates whose accuracy holds the floor.
+    Floor {
+        /// The floor.
+        floor: Floor,
+        /// When the search ends.
+        until: Until,
+        /// Rounds at most.
+        rounds: usize,
+    },
 }
 
 /// Training samples that a criterion looks at where nothing else is asked for.

@@ -10,18 +10,20 @@ use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainS
 use penjing_exec::{ExecError, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
 use penjing_graph::zoo::ZooOptions;
-use penjing_graph::{Edit, Graph, GraphError, onnx, zoo};
+use penjing_graph::{Edit, Graph, GraphError, Tensor, onnx, zoo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::floor::{Floor, FloorVerdict};
 use crate::gain::FileSize;
 use crate::journal::{INPUT, Journal, hexadecimal};
-use crate::outcome::{Accuracy, BeforeAfter, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
+use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 use crate::prune::criteria::{Criterion, Needs};
+use crate::prune::structured::{Cost, group_channels};
 use crate::prune::{self, Masks, PruneError, Pruning, Stats, TrainingSamples};
-use crate::recipe::{DataSource, ModelSource, PruneGoal, Recipe, Step};
-use crate::verify::verify;
+use crate::recipe::{ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
+use crate::speed::{SpeedUp, speed_ups};
+use crate::verify::{sample_inputs, verify};
 
 /// Samples at a time where nothing is trained.
 const EVALUATION_BATCH: usize = 256;
@@ -161,18 +163,16 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
     workshop.check_goals(recipe)?;
     let baseline = workshop.baseline(&original)?;
     let metric = workshop.metric("original", &original)?;
-    let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None };
+    let measure = match (metric, &baseline) {
+        (Some(metric), _) => Some(Baseline::Metric(metric)),
+        (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
+        (None, None) => None,
+    };
+    let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None, cut: false };
     for step in &recipe.steps {
         match step {
-            Step::Prune(step) => {
-                let baseline = match (metric, &baseline) {
-                    (Some(metric), _) => Some(Baseline::Metric(metric)),
-                    (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
-                    (None, None) => None,
-                };
-                let pruning = Pruning { step, original: &original, baseline };
-                pruning.apply(&mut workshop, &mut work)?;
-            }
+            Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
+            Step::PruneChannels(step) => Pruning::channels(step, &original, measure, &mut workshop, &mut work)?,
         }
     }
     workshop.finish(recipe, overwrite, &original, Measured { evaluation: baseline, metric }, work)
@@ -230,6 +230,8 @@ pub(crate) struct Work {
     pub(crate) missed: Option<String>,
     /// The floor that holds for the result.
     pub(crate) floor: Option<Floor>,
+    /// Whether channels were cut, so that the result may be faster.
+    pub(crate) cut: bool,
 }
 
 /// All that a method may use: data, training, measuring, memory.
@@ -360,6 +362,43 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(Stats::collect(&mut *cpu_executor(graph)?, &layers, &calibration, needs, self.retrain.loss, seed)?)
     }
 
+    /// Nothing but the seed, for criteria that need no more.
+    pub(crate) fn seeded(&self) -> Stats {
+        Stats::seeded(self.retrain.seed)
+    }
+
+    /// What a criterion for channels needs to know of a network.
+    pub(crate) fn channel_statistics(&mut self, graph: &Graph, step: &ChannelPruning) -> Result<Stats, RunError> {
+        let calibration = self.calibration(step.criterion.name(), step.calibration_samples)?;
+        let layers = prune::layers(graph)?;
+        let (needs, loss, seed) = (step.criterion.needs(), self.retrain.loss, self.retrain.seed);
+        Ok(Stats::collect(&mut *cpu_executor(graph)?, &layers, &calibration, needs, loss, seed)?)
+    }
+
+    /// Some inputs to run a network on; `None` where their shape is not known.
+    pub(crate) fn sample_inputs(&self, graph: &Graph) -> Result<Option<Vec<Tensor>>, RunError> {
+        sample_inputs(graph, self.data.as_ref())
+    }
+
+    /// How much faster the result is than the original, one sample at a time, in each runtime that is there. Remembered.
+    fn speed(&mut self, original: &Graph, result: &Path) -> Result<Vec<SpeedUp>, RunError> {
+        const STAGE: &str = "speed";
+        if let Some(speed) = self.journal.recall::<Vec<SpeedUp>>(STAGE) {
+            return Ok(speed);
+        }
+        self.tell(RunEvent::Stage(STAGE));
+        let before = self.journal.folder().join("measured.onnx");
+        onnx::write(original, &before, WriteOptions { overwrite: true, ..WriteOptions::default() })?;
+        let speed = match sample_inputs(original, None)? {
+            Some(inputs) => speed_ups(&before, result, &inputs, self.context.onnxruntime, self.context.threads)?,
+            None => vec![],
+        };
+        // What stays behind costs space, nothing else.
+        drop(std::fs::remove_file(&before));
+        self.journal.note(STAGE, &speed)?;
+        Ok(speed)
+    }
+
     /// Training samples for a criterion to learn from.
     pub(crate) fn calibration(&self, criterion: &str, samples: usize) -> Result<TrainingSamples<'_>, RunError> {
         let missing =
@@ -476,6 +515,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             (Some(original), Some(result)) => Some(MetricChange { original, result }),
             _ => None,
         };
+        let speed = if work.cut { self.speed(original, &candidate)? } else { vec![] };
         let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
         let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();
         let size_of_result = FileSize::of(written.files.iter().map(PathBuf::as_path))?;
@@ -513,6 +553,9 @@ impl<'a, 'c> Workshop<'a, 'c> {
             likeness,
             metric,
             layers: prune::layer_sparsities(&result),
+            channels: if work.cut { group_channels(original, &result) } else { vec![] },
+            cost: CostChange { original: Cost::of(original), result: Cost::of(&result) },
+            speed,
             rounds: work.rounds,
             size,
             verification,

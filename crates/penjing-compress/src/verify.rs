@@ -57,11 +57,11 @@ pub fn verify(
         }
     };
     let outputs = cpu_executor(&reread)?.run(&inputs, reread.outputs())?;
-    verification.builtin = Some(agree("the built-in executor", &expected, &outputs)?);
+    verification.builtin = Some(same_outputs("the built-in executor", &expected, &outputs)?);
     match onnxruntime {
         Some(runtime) => {
             let outputs = runtime.open(path, threads)?.run(&inputs)?;
-            verification.onnxruntime = Some(agree("ONNX Runtime", &expected, &outputs)?);
+            verification.onnxruntime = Some(same_outputs("ONNX Runtime", &expected, &outputs)?);
         }
         None => verification
             .skipped
@@ -85,7 +85,7 @@ fn same_weights(graph: &Graph, reread: &Graph) -> Result<usize, RunError> {
 }
 
 /// Some inputs to run: validation samples, else numbers that only need to be the same each time. `None` for unknown shapes.
-fn sample_inputs(graph: &Graph, data: Option<&Dataset>) -> Result<Option<Vec<Tensor>>, RunError> {
+pub(crate) fn sample_inputs(graph: &Graph, data: Option<&Dataset>) -> Result<Option<Vec<Tensor>>, RunError> {
     if let Some(data) = data
         && let Some(batch) = data.batches(Split::Validation, SAMPLES, Order::Sequential, false).next()
     {
@@ -108,8 +108,8 @@ fn sample_inputs(graph: &Graph, data: Option<&Dataset>) -> Result<Option<Vec<Ten
     Ok(Some(inputs))
 }
 
-/// The largest relative difference, if it can be put down to rounding.
-fn agree(whose: &str, expected: &[Tensor], outputs: &[Tensor]) -> Result<f64, RunError> {
+/// The largest relative difference of two lists of outputs, if it can be put down to rounding.
+pub(crate) fn same_outputs(whose: &str, expected: &[Tensor], outputs: &[Tensor]) -> Result<f64, RunError> {
     let mut largest = 0.0f64;
     for (i, (a, b)) in expected.iter().zip(outputs).enumerate() {
         if a.dims() != b.dims() {

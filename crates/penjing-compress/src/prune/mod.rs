@@ -12,6 +12,7 @@ mod schedule;
 mod select;
 mod sparsegpt;
 mod stats;
+pub mod structured;
 #[cfg(test)]
 mod testing;
 mod weight_matrix;
@@ -29,7 +30,7 @@ use criteria::{Criterion, Magnitude};
 pub use floor_search::{FloorSearch, Mark, Until};
 pub use layer::{Layer, layers};
 pub use pattern::{Block, NOfM, Pattern};
-pub(crate) use pruning::Pruning;
+pub(crate) use pruning::{Pruning, Shrink};
 pub use schedule::cubic;
 pub use select::{keep_largest, keep_largest_few};
 pub use sparsegpt::{Compensated, sparsegpt};
@@ -121,6 +122,34 @@ pub enum PruneError {
     UnknownCriterion {
         /// The text.
         name: String,
+    },
+    /// Text that names no criterion for channels.
+    #[error("`{name}` is no criterion for channels (hint: {})", structured::criteria::names())]
+    UnknownChannelCriterion {
+        /// The text.
+        name: String,
+    },
+    /// A model of which no channel can go.
+    #[error("no channel of the model can be removed (hint: `penjing inspect` says what keeps them)")]
+    NoChannels,
+    /// A pattern of what to keep that matches nothing.
+    #[error("`{pattern}` names no group, node or weight whose channels can be removed (hint: `penjing inspect` lists the groups)")]
+    NothingToKeep {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A budget that cutting cannot reach.
+    #[error(
+        "{asked:.0} {budget} are asked for, and with every channel gone that may go {least:.0} are left (hint: a larger budget, a smaller \
+         --min-channels, --round-to 1, or fewer --keep)"
+    )]
+    BudgetOutOfReach {
+        /// What is counted.
+        budget: &'static str,
+        /// What was asked for.
+        asked: f64,
+        /// The least that can be had.
+        least: f64,
     },
     /// A criterion has nothing to judge a weight by.
     #[error("no {what} were collected for weight `{weight}` (hint: give data, or take a criterion that needs none, such as magnitude)")]

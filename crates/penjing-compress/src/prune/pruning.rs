@@ -5,15 +5,34 @@ use penjing_graph::Graph;
 use penjing_graph::onnx::{self, WriteOptions};
 
 use super::criteria::Choice;
+use super::structured::ChannelCut;
 use super::{Compensated, FloorSearch, Mark, Masks, Pruner, Sparsity, Until, apply_masks, cubic, layer_sparsities, layers, sparsegpt};
 use crate::floor::{Floor, Limit};
 use crate::outcome::Round;
-use crate::recipe::{PruneGoal, WeightPruning};
+use crate::recipe::{ChannelGoal, ChannelPruning, PruneGoal, WeightPruning};
 use crate::run::{Baseline, Judged, RunError, RunEvent, Work, Workshop};
+
+/// A way to make a network smaller by a given amount, of 0 to 1 of the original.
+pub(crate) trait Shrink {
+    /// How much of the original is gone from a network.
+    fn gone(&self, graph: &Graph) -> Sparsity;
+
+    /// The network with that much gone, and the weights that must stay at zero from then on.
+    fn shrink(
+        &self,
+        workshop: &mut Workshop<'_, '_>,
+        graph: &Graph,
+        amount: Sparsity,
+        notes: &mut Vec<String>,
+    ) -> Result<(Graph, Masks), RunError>;
+
+    /// Weights that are left, and multiply-accumulates where those become fewer.
+    fn left(&self, graph: &Graph) -> (usize, Option<u64>);
+}
 
 /// One pruning step of a recipe.
 pub(crate) struct Pruning<'a> {
-    pub(crate) step: &'a WeightPruning,
+    pub(crate) method: &'a dyn Shrink,
     /// The network that the floor is measured against.
     pub(crate) original: &'a Graph,
     /// Its measure; `None` without labelled data and without a metric command.
@@ -21,31 +40,56 @@ pub(crate) struct Pruning<'a> {
 }
 
 impl Pruning<'_> {
-    /// Replaces the network by the pruned and retrained one.
-    pub(crate) fn apply(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work) -> Result<(), RunError> {
-        self.step.check().map_err(RunError::Recipe)?;
-        work.notes.extend(layers(&work.graph)?.iter().filter_map(|layer| self.step.pattern.left_whole(layer)));
-        match self.step.goal {
-            PruneGoal::Sparsity { fraction, steps } => self.to_sparsity(workshop, work, fraction, steps),
-            PruneGoal::Pattern => self.to_sparsity(workshop, work, self.step.pattern.sparsity().unwrap_or(Sparsity(0.0)), 1),
-            PruneGoal::Floor { floor, until, rounds } => self.to_floor(workshop, work, floor, until, rounds),
+    /// Removes single weights as a step says.
+    pub(crate) fn weights(
+        step: &WeightPruning,
+        original: &Graph,
+        baseline: Option<Baseline<'_>>,
+        workshop: &mut Workshop<'_, '_>,
+        work: &mut Work,
+    ) -> Result<(), RunError> {
+        step.check().map_err(RunError::Recipe)?;
+        work.notes.extend(layers(&work.graph)?.iter().filter_map(|layer| step.pattern.left_whole(layer)));
+        let pruning = Pruning { method: step, original, baseline };
+        match step.goal {
+            PruneGoal::Sparsity { fraction, steps } => pruning.to_sparsity(workshop, work, fraction, steps),
+            PruneGoal::Pattern => pruning.to_sparsity(workshop, work, step.pattern.sparsity().unwrap_or(Sparsity(0.0)), 1),
+            PruneGoal::Floor { floor, until, rounds } => pruning.to_floor(workshop, work, floor, until, rounds),
+        }
+    }
+
+    /// Removes channels as a step says.
+    pub(crate) fn channels(
+        step: &ChannelPruning,
+        original: &Graph,
+        baseline: Option<Baseline<'_>>,
+        workshop: &mut Workshop<'_, '_>,
+        work: &mut Work,
+    ) -> Result<(), RunError> {
+        step.check().map_err(RunError::Recipe)?;
+        work.cut = true;
+        let method = ChannelCut::new(step, original)?;
+        let pruning = Pruning { method: &method, original, baseline };
+        match step.goal {
+            ChannelGoal::Remove { fraction, steps, .. } => pruning.to_sparsity(workshop, work, fraction, steps),
+            ChannelGoal::Floor { floor, until, rounds } => pruning.to_floor(workshop, work, floor, until, rounds),
         }
     }
 
     fn to_sparsity(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work, fraction: Sparsity, steps: usize) -> Result<(), RunError> {
-        let start = overall_sparsity(&work.graph);
+        let start = self.method.gone(&work.graph);
         // Without retraining, several steps remove what one would.
         let steps = if workshop.has_labels() { steps } else { 1 };
         for (i, sparsity) in cubic(start.min(fraction), fraction, steps).into_iter().enumerate() {
             let round = work.rounds.len() + 1;
-            let (graph, masks) = self.cut(workshop, &work.graph, sparsity, &mut work.notes)?;
+            let (graph, masks) = self.method.shrink(workshop, &work.graph, sparsity, &mut work.notes)?;
             work.graph = workshop.retrain(&format!("step-{}", i + 1), graph, &masks)?;
             let accuracy = match workshop.has_labels() {
                 true => Some(100.0 * workshop.evaluate(&work.graph, Split::Validation)?.accuracy()),
                 false => None,
             };
-            let left = weights_left(&work.graph);
-            let round = Round { round, sparsity: sparsity.value(), left, accuracy, metric: None, mark: None };
+            let (left, macs) = self.method.left(&work.graph);
+            let round = Round { round, sparsity: sparsity.value(), left, macs, accuracy, metric: None, mark: None };
             workshop.tell(RunEvent::Round(&round));
             work.rounds.push(round);
         }
@@ -69,7 +113,7 @@ impl Pruning<'_> {
             floor.check()?;
             work.floor = Some(floor);
         }
-        let mut search = FloorSearch::new(overall_sparsity(self.original), rounds);
+        let mut search = FloorSearch::new(self.method.gone(self.original), rounds);
         // What the original has to spare above the floor: each result's share of it says how boldly to go on.
         let room = baseline.spare(floor)?;
         let mut spare = 1.0;
@@ -77,7 +121,7 @@ impl Pruning<'_> {
         let mut highest: Option<f64> = None;
         while let Some(sparsity) = search.next(spare) {
             let number = work.rounds.len() + 1;
-            let (graph, masks) = self.cut(workshop, held.as_ref().unwrap_or(&work.graph), sparsity, &mut work.notes)?;
+            let (graph, masks) = self.method.shrink(workshop, held.as_ref().unwrap_or(&work.graph), sparsity, &mut work.notes)?;
             let stage = format!("round-{number}");
             let graph = workshop.retrain(&stage, graph, &masks)?;
             let Judged { score, verdict } = workshop.judge(&stage, &graph, baseline, floor)?;
@@ -90,8 +134,8 @@ impl Pruning<'_> {
                 Baseline::Accuracy(_) => (Some(score), None),
                 Baseline::Metric(_) => (None, Some(score)),
             };
-            let left = weights_left(&graph);
-            let round = Round { round: number, sparsity: sparsity.value(), left, accuracy, metric, mark: Some(mark) };
+            let (left, macs) = self.method.left(&graph);
+            let round = Round { round: number, sparsity: sparsity.value(), left, macs, accuracy, metric, mark: Some(mark) };
             workshop.tell(RunEvent::Round(&round));
             work.rounds.push(round);
             search.note(sparsity, mark);
@@ -138,16 +182,27 @@ impl Pruning<'_> {
         }
         Ok(())
     }
+}
 
-    /// The network with fewer weights, and which are left.
-    fn cut(
+impl Shrink for WeightPruning {
+    fn gone(&self, graph: &Graph) -> Sparsity {
+        let layers = layer_sparsities(graph);
+        let total: usize = layers.iter().map(|l| l.total).sum();
+        if total == 0 { Sparsity(0.0) } else { Sparsity(1.0 - self.left(graph).0 as f64 / total as f64) }
+    }
+
+    fn left(&self, graph: &Graph) -> (usize, Option<u64>) {
+        (layer_sparsities(graph).iter().map(|l| l.left).sum(), None)
+    }
+
+    fn shrink(
         &self,
         workshop: &mut Workshop<'_, '_>,
         graph: &Graph,
         sparsity: Sparsity,
         notes: &mut Vec<String>,
     ) -> Result<(Graph, Masks), RunError> {
-        let WeightPruning { scope, pattern, criterion, calibration_samples, .. } = *self.step;
+        let WeightPruning { scope, pattern, criterion, calibration_samples, .. } = *self;
         match criterion {
             Choice::Scores(criterion) => {
                 let stats = workshop.statistics(graph, criterion, calibration_samples)?;
@@ -163,14 +218,4 @@ impl Pruning<'_> {
             }
         }
     }
-}
-
-fn weights_left(graph: &Graph) -> usize {
-    layer_sparsities(graph).iter().map(|l| l.left).sum()
-}
-
-fn overall_sparsity(graph: &Graph) -> Sparsity {
-    let layers = layer_sparsities(graph);
-    let total: usize = layers.iter().map(|l| l.total).sum();
-    if total == 0 { Sparsity(0.0) } else { Sparsity(1.0 - weights_left(graph) as f64 / total as f64) }
 }

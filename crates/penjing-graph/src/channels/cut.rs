@@ -1,6 +1,6 @@
 //! Removing channels: weights are sliced, and what counted positions is counted anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Axis, Channels, Removal};
 use crate::infer::Operands;
@@ -17,7 +17,7 @@ impl Channels {
     /// When a channel does not exist, or an axis would be left without positions.
     fn kept(&self, graph: &Graph, removal: &Removal) -> Result<Kept, GraphError> {
         let refused = |reason: String| GraphError::EditRefused { edit: "remove channels".into(), reason };
-        let mut removed: BTreeMap<Axis, (usize, BTreeSet<u32>)> = BTreeMap::new();
+        let mut gone: BTreeMap<Axis, Vec<bool>> = BTreeMap::new();
         if removal.len() > self.groups.len() {
             return Err(refused(format!("{} groups are named and there are {}", removal.len(), self.groups.len())));
         }
@@ -25,21 +25,19 @@ impl Channels {
             if let Some(channel) = channels.iter().find(|c| **c >= group.channels) {
                 return Err(refused(format!("`{}` has {} channels and no number {channel}", group.name, group.channels)));
             }
-            for member in &group.members {
-                let gone = channels.iter().flat_map(|c| member.positions(*c)).copied();
-                if !channels.is_empty() {
-                    removed.entry(member.axis).or_insert((member.size, BTreeSet::new())).1.extend(gone);
-                }
+            for member in group.members.iter().filter(|_| !channels.is_empty()) {
+                let gone = gone.entry(member.axis).or_insert_with(|| vec![false; member.size]);
+                channels.iter().flat_map(|c| member.positions(*c)).for_each(|p| gone[*p as usize] = true);
             }
         }
         let mut kept = Kept::new();
-        for (axis, (size, gone)) in removed {
-            let stay: Vec<u32> = (0..size as u32).filter(|p| !gone.contains(p)).collect();
+        for (axis, gone) in gone {
+            let stay: Vec<u32> = (0..gone.len() as u32).filter(|p| !gone[*p as usize]).collect();
             if stay.is_empty() {
                 let name = &graph.value(axis.value).name;
                 return Err(refused(format!("axis {} of `{name}` would be left without positions (hint: keep one)", axis.axis)));
             }
-            if stay.len() < size {
+            if stay.len() < gone.len() {
                 kept.insert(axis, stay);
             }
         }

@@ -1,0 +1,271 @@
+//! Which channels go: the lowest scores, as far as a budget asks for it, in numbers that devices like.
+
+use std::collections::BTreeMap;
+
+use penjing_graph::channels::{ChannelGroup, Channels, Removal};
+use penjing_graph::{Graph, NodeCost, node_costs};
+use serde::{Deserialize, Serialize};
+
+use crate::prune::PruneError;
+
+/// Among which channels scores are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelScope {
+    /// All channels of the network: groups that need fewer lose more.
+    #[default]
+    Global,
+    /// Every group loses the same share.
+    Layer,
+    /// Groups whose channels take along the same kinds of weights, each kind for itself.
+    Isomorphic,
+}
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Budget {
+    /// Channels of all groups that can be cut.
+    Channels,
+    /// Multiply-accumulates for one sample.
+    Macs,
+    /// Elements of float initializers.
+    Params,
+}
+
+/// Bounds on what is left of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Limits {
+    /// Channels that every group keeps.
+    pub min_channels: usize,
+    /// Positions of each axis that are left are a multiple of this, where the axis has as many.
+    pub round_to: usize,
+    /// Groups that stay whole: names of groups, nodes or weights, `*` for any text.
+    pub keep: Vec<String>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { min_channels: 1, round_to: 8, keep: vec![] }
+    }
+}
+
+/// Whether `name` is what `pattern` describes, `*` standing for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+/// The channels of a network with their scores, lowest first within each pool of those that are compared.
+#[derive(Debug)]
+pub struct Selection<'a> {
+    graph: &'a Graph,
+    channels: &'a Channels,
+    costs: Vec<NodeCost>,
+    limits: &'a Limits,
+    /// Groups and channels of each pool, in the order in which they go.
+    pools: Vec<Vec<(usize, usize)>>,
+}
+
+impl<'a> Selection<'a> {
+    /// Orders channels by their scores; groups without scores, and those to keep, stay whole.
+    ///
+    /// # Errors
+    /// When a pattern of `limits` matches nothing, or no channel can go.
+    pub fn new(
+        graph: &'a Graph,
+        channels: &'a Channels,
+        scores: &[Option<Vec<f32>>],
+        scope: ChannelScope,
+        limits: &'a Limits,
+    ) -> Result<Selection<'a>, PruneError> {
+        let mut used = vec![false; limits.keep.len()];
+        let mut pools: BTreeMap<Vec<(String, usize)>, Vec<(usize, usize)>> = BTreeMap::new();
+        for (g, group) in channels.groups.iter().enumerate() {
+            let kept = kept_by(graph, group, &limits.keep, &mut used);
+            let Some(scores) = scores[g].as_ref().filter(|_| !kept) else { continue };
+            let pool = match scope {
+                ChannelScope::Global => vec![],
+                ChannelScope::Layer => vec![(String::new(), g)],
+                ChannelScope::Isomorphic => kind(graph, group),
+            };
+            pools.entry(pool).or_default().extend((0..scores.len()).map(|channel| (g, channel)));
+        }
+        if let Some((pattern, _)) = limits.keep.iter().zip(&used).find(|(_, used)| !**used) {
+            return Err(PruneError::NothingToKeep { pattern: pattern.clone() });
+        }
+        if pools.is_empty() {
+            return Err(PruneError::NoChannels);
+        }
+        let score = |(g, channel): &(usize, usize)| scores[*g].as_ref().map_or(0.0, |s| s[*channel]);
+        let mut pools: Vec<Vec<(usize, usize)>> = pools.into_values().collect();
+        for pool in &mut pools {
+            // Ties go to the lower index, so that a rerun removes the same channels.
+            pool.sort_by(|a, b| score(a).total_cmp(&score(b)).then(a.cmp(b)));
+        }
+        Ok(Selection { graph, channels, costs: node_costs(graph), limits, pools })
+    }
+
+    /// Removes that share of every pool, as far as the limits let it.
+    pub fn share(&self, share: f64) -> Removal {
+        let mut removal: Removal = vec![vec![]; self.channels.groups.len()];
+        for pool in &self.pools {
+            let count = (share * pool.len() as f64 + 1e-6).floor() as usize;
+            pool[..count.min(pool.len())].iter().for_each(|(g, channel)| removal[*g].push(*channel));
+        }
+        for (group, removed) in self.channels.groups.iter().zip(&mut removal) {
+            // What is taken back are the channels that would have gone last.
+            let left = self.allowed(group, group.channels - removed.len());
+            removed.truncate(group.channels - left);
+            removed.sort_unstable();
+        }
+        removal
+    }
+
+    /// The number of channels that a group keeps where `left` are asked for: no fewer, in steps that fill a multiple of positions.
+    fn allowed(&self, group: &ChannelGroup, left: usize) -> usize {
+        let positions = group.members.iter().map(|m| m.positions(0).len().max(1)).min().unwrap_or(1);
+        let step = self.limits.round_to.max(1) / gcd(self.limits.round_to.max(1), positions);
+        left.max(self.limits.min_channels.max(1)).next_multiple_of(step).min(group.channels)
+    }
+
+    /// What is left of the budget's unit without those channels.
+    fn left(&self, budget: Budget, removal: &Removal) -> Result<f64, PruneError> {
+        let (parameters, macs) = self.channels.cost(self.graph, &self.costs, removal)?;
+        Ok(match budget {
+            Budget::Channels => (self.channels.len() - removal.iter().map(Vec::len).sum::<usize>()) as f64,
+            Budget::Macs => macs as f64,
+            Budget::Params => parameters as f64,
+        })
+    }
+
+    /// The smallest share of every pool without which no more than `most` of the budget's unit is left.
+    ///
+    /// # Errors
+    /// When not even all that can go is enough.
+    pub fn within(&self, budget: Budget, most: f64) -> Result<Removal, PruneError> {
+        let least = self.left(budget, &self.share(1.0))?;
+        if least > most {
+            return Err(PruneError::BudgetOutOfReach { budget: budget.unit(), asked: most, least });
+        }
+        let (mut low, mut high) = (0.0, 1.0);
+        if self.left(budget, &self.share(low))? <= most {
+            return Ok(self.share(low));
+        }
+        for _ in 0..20 {
+            let middle = (low + high) / 2.0;
+            match self.left(budget, &self.share(middle))? <= most {
+                true => high = middle,
+                false => low = middle,
+            }
+        }
+        Ok(self.share(high))
+    }
+}
+
+impl Budget {
+    /// What it counts, for people.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Budget::Channels => "channels",
+            Budget::Macs => "MACs",
+            Budget::Params => "parameters",
+        }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Whether one of the patterns names the group, a node that gives one of its values, or one of its weights.
+fn kept_by(graph: &Graph, group: &ChannelGroup, keep: &[String], used: &mut [bool]) -> bool {
+    let mut kept = false;
+    for (pattern, used) in keep.iter().zip(used) {
+        let of_member = |value: &penjing_graph::Value| {
+            matches(pattern, &value.name) || value.producer.is_some_and(|id| matches(pattern, &graph.node(id).name))
+        };
+        if matches(pattern, &group.name) || group.members.iter().any(|m| of_member(graph.value(m.axis.value))) {
+            (kept, *used) = (true, true);
+        }
+    }
+    kept
+}
+
+/// What tells kinds of groups apart: the operators that give its values, and how many of each there are.
+fn kind(graph: &Graph, group: &ChannelGroup) -> Vec<(String, usize)> {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for member in &group.members {
+        if let Some(producer) = graph.value(member.axis.value).producer {
+            *kinds.entry(graph.node(producer).op.op_type().into()).or_default() += 1;
+        }
+    }
+    kinds.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penjing_graph::zoo::{ZooOptions, build};
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_by_hand() {
+        assert!(matches("conv1", "conv1") && !matches("conv1", "conv10"));
+        assert!(matches("*", "anything") && matches("layer*.conv1", "layer1.0.conv1") && !matches("layer*.conv1", "layer1.0.conv2"));
+        assert!(matches("*conv*", "a.conv.b") && !matches("*conv*", "a.norm") && !matches("aa*a", "aa"));
+    }
+
+    fn selected(name: &str, limits: &Limits, scope: ChannelScope, share: f64) -> Vec<(usize, usize)> {
+        let graph = build(name, &ZooOptions::default()).expect(name);
+        let channels = Channels::find(&graph, false);
+        let scores: Vec<Option<Vec<f32>>> =
+            channels.groups.iter().map(|g| Some((0..g.channels).map(|c| (c * 7 % g.channels) as f32).collect())).collect();
+        let selection = Selection::new(&graph, &channels, &scores, scope, limits).expect("a selection");
+        selection.share(share).iter().zip(&channels.groups).map(|(removed, g)| (g.channels, removed.len())).collect()
+    }
+
+    #[test]
+    fn a_quarter_of_every_layer() {
+        let limits = Limits { round_to: 1, ..Limits::default() };
+        // lenet-5: 20 and 50 maps, 500 units.
+        assert_eq!(selected("lenet-5", &limits, ChannelScope::Layer, 0.25), [(20, 5), (50, 12), (500, 125)]);
+        // What is left is a multiple of 8: 16 of 20, 40 of 50, 376 of 500.
+        let rounded = Limits::default();
+        assert_eq!(selected("lenet-5", &rounded, ChannelScope::Layer, 0.25), [(20, 4), (50, 10), (500, 124)]);
+        let least = Limits { min_channels: 18, ..limits };
+        assert_eq!(selected("lenet-5", &least, ChannelScope::Layer, 0.9), [(20, 2), (50, 32), (500, 450)]);
+    }
+
+    #[test]
+    fn patterns_keep_groups_whole() {
+        let limits = Limits { round_to: 1, keep: vec!["conv2*".into()], ..Limits::default() };
+        let removed = selected("lenet-5", &limits, ChannelScope::Layer, 0.5);
+        assert_eq!(removed, [(20, 10), (50, 0), (500, 250)]);
+    }
+
+    proptest! {
+        /// Whatever the scope and the limits, every group keeps enough, and what is left fills multiples.
+        #[test]
+        fn limits_hold(share in 0.0f64..=1.0, min in 1usize..40, round in prop_oneof![Just(1usize), Just(8), Just(16)], scope in 0usize..3) {
+            let scope = [ChannelScope::Global, ChannelScope::Layer, ChannelScope::Isomorphic][scope];
+            let limits = Limits { min_channels: min, round_to: round, keep: vec![] };
+            for (channels, removed) in selected("resnet-20", &limits, scope, share) {
+                let left = channels - removed;
+                prop_assert!(left >= min.min(channels));
+                prop_assert!(left == channels || left % round == 0, "{left} of {channels} by {round}");
+            }
+        }
+    }
+}
