@@ -317,11 +317,12 @@ mod tests {
     #[test]
     fn a_step_as_text() {
         let text = "method = \"prune\"\npattern = \"2:4\"\ncriterion = \"wanda\"\nscope = \"row\"\ngoal = \"pattern\"\n";
-        let Step::Prune(step) = toml::from_str(text).expect("a step");
+        let Step::Prune(step) = toml::from_str(text).expect("a step") else { panic!("another step") };
         assert_eq!((step.pattern.to_string().as_str(), step.criterion.name(), step.calibration_samples), ("2:4", "wanda", 512));
         assert_eq!(toml::from_str::<Step>(&toml::to_string(&Step::Prune(step.clone())).expect("text")).expect("read"), Step::Prune(step));
         // As it was written before there were patterns.
-        let Step::Prune(step) = toml::from_str("method = \"prune\"\n[goal.sparsity]\nfraction = 0.5\nsteps = 1\n").expect("a step");
+        let text = "method = \"prune\"\n[goal.sparsity]\nfraction = 0.5\nsteps = 1\n";
+        let Step::Prune(step) = toml::from_str(text).expect("a step") else { panic!("another step") };
         assert_eq!(step, WeightPruning::by_magnitude(to(0.5, 1)));
         assert!(toml::from_str::<Step>("method = \"prune\"\ngoal = \"pattern\"\npatern = \"2:4\"\n").is_err());
     }

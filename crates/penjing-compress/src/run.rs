@@ -21,9 +21,9 @@ use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, 
 use crate::prune::criteria::{Criterion, Needs};
 use crate::prune::structured::{Cost, group_channels};
 use crate::prune::{self, Masks, PruneError, Pruning, Stats, TrainingSamples};
-use crate::recipe::{ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
+use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups};
-use crate::verify::{sample_inputs, verify};
+use crate::verify::{made_up_inputs, sample_inputs, verify};
 
 /// Samples at a time where nothing is trained.
 const EVALUATION_BATCH: usize = 256;
@@ -310,7 +310,10 @@ impl<'a, 'c> Workshop<'a, 'c> {
 
     /// Refuses an accuracy floor for a model that has labelled data, but tells no classes apart.
     fn check_goals(&self, recipe: &Recipe) -> Result<(), RunError> {
-        let floor = |step: &Step| matches!(step, Step::Prune(step) if matches!(step.goal, PruneGoal::Floor { .. }));
+        let floor = |step: &Step| match step {
+            Step::Prune(step) => matches!(step.goal, PruneGoal::Floor { .. }),
+            Step::PruneChannels(step) => matches!(step.goal, ChannelGoal::Floor { .. }),
+        };
         let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
         let labelled = self.data.as_ref().is_some_and(|data| data.classes().is_some());
         match &self.untrained {
@@ -389,7 +392,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         self.tell(RunEvent::Stage(STAGE));
         let before = self.journal.folder().join("measured.onnx");
         onnx::write(original, &before, WriteOptions { overwrite: true, ..WriteOptions::default() })?;
-        let speed = match sample_inputs(original, None)? {
+        let speed = match made_up_inputs(original, 1, 128)? {
             Some(inputs) => speed_ups(&before, result, &inputs, self.context.onnxruntime, self.context.threads)?,
             None => vec![],
         };

@@ -91,12 +91,18 @@ pub(crate) fn sample_inputs(graph: &Graph, data: Option<&Dataset>) -> Result<Opt
     {
         return Ok(Some(batch?.inputs));
     }
+    made_up_inputs(graph, 2, 2)
+}
+
+/// Numbers that only need to be the same each time, with so many samples and that size for other free dimensions. `None` for
+/// shapes that are not known.
+pub(crate) fn made_up_inputs(graph: &Graph, batch: usize, free: usize) -> Result<Option<Vec<Tensor>>, RunError> {
     let mut inputs = vec![];
     for id in graph.inputs() {
         let value = graph.value(id);
         let Some(shape) = &value.shape else { return Ok(None) };
-        // Free dimensions, the batch among them, become 2.
-        let dims: Vec<usize> = shape.iter().map(|d| Dim::fixed(d).unwrap_or(2)).collect();
+        let size = |(axis, dim): (usize, &Dim)| dim.fixed().unwrap_or(if axis == 0 { batch } else { free });
+        let dims: Vec<usize> = shape.iter().enumerate().map(size).collect();
         let Some(count) = penjing_graph::element_count(&dims).filter(|n| *n <= 1 << 28) else { return Ok(None) };
         inputs.push(match value.dtype {
             Some(DataType::Float) => Tensor::new(dims, (0..count).map(|i| (i as f32 * 0.37).sin()).collect()),

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use penjing_graph::channels::{ChannelGroup, Channels, Pinned, Removal};
 use penjing_graph::ops::Op;
+use penjing_graph::passes::fold_known_integers;
 use penjing_graph::{Dim, Graph, Node, NodeCost, Role, node_costs, roles};
 use serde::Serialize;
 
@@ -45,6 +47,64 @@ struct Model {
     file_bytes: u64,
     metadata: BTreeMap<String, String>,
     layers: Vec<Layer>,
+    groups: Vec<Group>,
+    pinned: Vec<Stays>,
+}
+
+/// Channels that can be removed, each with all that goes with it.
+#[derive(Serialize)]
+struct Group {
+    name: String,
+    channels: usize,
+    /// Weights that hold them, each with the axis.
+    weights: Vec<String>,
+    /// Parameters and multiply-accumulates that go when all but one channel go.
+    parameters: usize,
+    macs: u64,
+}
+
+/// Positions of an axis of a weight that must stay, and why.
+#[derive(Serialize)]
+struct Stays {
+    weight: String,
+    axis: usize,
+    positions: usize,
+    reason: String,
+}
+
+fn groups(graph: &Graph) -> Result<(Vec<Group>, Vec<Stays>)> {
+    let mut graph = graph.clone();
+    fold_known_integers(&mut graph)?;
+    let channels = Channels::find(&graph, false);
+    let costs = node_costs(&graph);
+    let whole = channels.cost(&graph, &costs, &vec![])?;
+    let group = |(i, group): (usize, &ChannelGroup)| {
+        let mut removal: Removal = vec![vec![]; channels.groups.len()];
+        removal[i] = (1..group.channels).collect();
+        let left = channels.cost(&graph, &costs, &removal)?;
+        let weights = group.members.iter().filter(|m| graph.tensor(m.axis.value).is_some_and(|t| t.dtype().is_float()));
+        Ok(Group {
+            name: group.name.clone(),
+            channels: group.channels,
+            weights: weights.map(|m| format!("{}[{}]", graph.value(m.axis.value).name, m.axis.axis)).collect(),
+            parameters: whole.0 - left.0,
+            macs: whole.1 - left.1,
+        })
+    };
+    let found = channels.groups.iter().enumerate().map(group).collect::<Result<Vec<Group>>>()?;
+    let roles = roles(&graph);
+    // Axes that a window covers, and those of size 1, are not what anyone would take for channels.
+    let counts = |p: &&Pinned| p.positions > 1 && p.axis.axis < 2 && roles.get(&p.axis.value).is_some_and(|role| role.prunable());
+    let stays = channels.pinned.iter().filter(counts).map(|p| {
+        let by = p.pin.node.map_or(String::new(), |id| format!("node `{}` ({}): ", graph.node(id).name, graph.node(id).op.op_type()));
+        Stays {
+            weight: graph.value(p.axis.value).name.clone(),
+            axis: p.axis.axis,
+            positions: p.positions,
+            reason: format!("{by}{}", p.pin.reason),
+        }
+    });
+    Ok((found, stays.collect()))
 }
 
 impl Inspect {
@@ -52,6 +112,7 @@ impl Inspect {
         let graph = read_model(&self.model)?;
         let roles = roles(&graph);
         let layers: Vec<Layer> = node_costs(&graph).iter().map(|cost| layer(&graph, cost, &roles)).collect();
+        let (groups, pinned) = groups(&graph)?;
         let describe = |id| {
             let value = graph.value(id);
             let dtype = value.dtype.map_or("?", |t| t.name());
@@ -65,6 +126,8 @@ impl Inspect {
             file_bytes: std::fs::metadata(&self.model)?.len(),
             metadata: graph.metadata_entries().iter().cloned().collect(),
             layers,
+            groups,
+            pinned,
         };
         print(&if self.json { serde_json::to_string_pretty(&model)? } else { model.text() })?;
         Ok(Goal::Met)
@@ -154,6 +217,29 @@ impl Model {
             sum(|l| l.bytes as u64),
             grouped(prunable)
         ));
+        lines.extend(self.channels());
         lines.join("\n")
+    }
+
+    /// The groups of channels, and what keeps the rest.
+    fn channels(&self) -> Vec<String> {
+        let group = |g: &Group| {
+            vec![g.name.clone(), grouped(g.channels as u64), grouped(g.parameters as u64), grouped(g.macs), g.weights.join(" ")]
+        };
+        let mut lines =
+            vec![String::new(), format!("{} groups of channels that can be removed (`penjing prune --structured`)", self.groups.len())];
+        if !self.groups.is_empty() {
+            let rows: Vec<Vec<String>> = self.groups.iter().map(group).collect();
+            lines.push(table(&["given by", "channels", "parameters", "MACs", "in"], &rows));
+        }
+        if !self.pinned.is_empty() {
+            let rows: Vec<Vec<String>> = self
+                .pinned
+                .iter()
+                .map(|p| vec![format!("{}[{}]", p.weight, p.axis), grouped(p.positions as u64), p.reason.clone()])
+                .collect();
+            lines.extend([String::new(), "Channels that stay:".into(), table(&["weight", "positions", "why"], &rows)]);
+        }
+        lines
     }
 }

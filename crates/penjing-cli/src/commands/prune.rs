@@ -1,4 +1,4 @@
-//! `penjing prune`: removes the least important weights, down to a sparsity or to an accuracy floor.
+//! `penjing prune`: removes the weights or channels that matter least, down to a sparsity or to an accuracy floor.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,11 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::floor::{Certainty, Floor, Limit};
 use penjing_compress::prune::criteria::{Choice, Needs};
-use penjing_compress::prune::{LayerSparsity, Mark, Pattern, Scope, Sparsity, Until};
+use penjing_compress::prune::structured::{Budget, ChannelScope, GroupChannels, Limits, Normalize, Reduce};
+use penjing_compress::prune::{LayerSparsity, Mark, Pattern, PruneError, Scope, Sparsity, Until};
 use penjing_compress::{
-    BeforeAfter, CALIBRATION_SAMPLES, Context, Journal, MetricChange, Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, Step,
-    Verdict, WeightPruning, execute,
+    BeforeAfter, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, Context, CostChange, Journal, MetricChange, Outcome, PruneGoal,
+    RECIPE_VERSION, Recipe, Round, RunEvent, SpeedUp, Step, Verdict, WeightPruning, execute,
 };
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
@@ -20,7 +21,7 @@ use crate::progress::{Display, warn};
 use crate::similarity::similarity_line;
 use crate::table::{grouped, print, table};
 
-/// Remove the weights of a model that matter least, retrain, and go on until the accuracy floor would break
+/// Remove the weights or channels of a model that matter least, retrain, and go on until the accuracy floor would break
 #[derive(Args)]
 pub(crate) struct Prune {
     /// The ONNX model, or the name of an architecture, which is initialised and trained first
@@ -32,7 +33,9 @@ pub(crate) struct Prune {
     /// Prune to exactly this fraction of zeros, 0 to 1
     #[arg(long, value_name = "FRACTION", conflicts_with_all = ["max_drop", "min_accuracy"])]
     sparsity: Option<f64>,
-    /// Reach --sparsity in so many steps along a cubic schedule, retraining after each
+    #[command(flatten)]
+    channels: ChannelOptions,
+    /// Reach --sparsity or a budget in so many steps along a cubic schedule, retraining after each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     steps: usize,
     /// Prune as far as the accuracy stays within so many percentage points of the original's
@@ -50,17 +53,19 @@ pub(crate) struct Prune {
     /// Rounds of the search at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
     rounds: usize,
-    /// One threshold for all weights, or the same sparsity in every layer or in every row (output) of a layer [default: that in which
-    /// the criterion's scores can be compared; global for magnitude]
+    /// Among which weights scores are compared: all, or those of a layer or of a row (output) of a layer, each of which is then pruned as
+    /// far [default: that in which the criterion's scores can be compared; global for magnitude]. With --structured: all channels, those
+    /// of a group (layer), or those of groups of the same kind (isomorphic) [default: global]
     #[arg(long, value_enum)]
     scope: Option<ScopeName>,
     /// The shape that zeros have: unstructured; N:M, such as 2:4, where N of every M weights along the inputs stay; or blocks of outputs
     /// x inputs, such as 4x1
     #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
     pattern: Pattern,
-    /// How weights are chosen: magnitude, taylor, fisher, snip, wanda, lamp, random or sparsegpt
-    #[arg(long, value_name = "NAME", default_value = "magnitude")]
-    criterion: Choice,
+    /// How weights are chosen: magnitude, taylor, fisher, snip, wanda, lamp, random or sparsegpt [default: magnitude]. With
+    /// --structured: l1, l2, bn-scale, taylor, fpgm, lamp, fisher, snip, wanda or random [default: l1]
+    #[arg(long, value_name = "NAME")]
+    criterion: Option<String>,
     /// Training samples that a criterion looks at, where it needs to
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
     calibration_samples: usize,
@@ -97,6 +102,83 @@ pub(crate) struct Prune {
     zoo: ZooOptions,
 }
 
+/// What only channels have
+#[derive(Args)]
+#[command(next_help_heading = "Channels")]
+struct ChannelOptions {
+    /// Remove whole channels, attention heads and units from the graph instead of setting single weights to zero
+    #[arg(long)]
+    structured: bool,
+    /// Remove this fraction of the channels that can go, 0 to 1
+    #[arg(long, value_name = "FRACTION", conflicts_with_all = ["macs", "params"])]
+    channel_ratio: Option<f64>,
+    /// Remove channels until this fraction of the multiply-accumulates is left, 0 to 1
+    #[arg(long, value_name = "FRACTION", conflicts_with = "params")]
+    macs: Option<f64>,
+    /// Remove channels until this fraction of the parameters is left, 0 to 1
+    #[arg(long, value_name = "FRACTION")]
+    params: Option<f64>,
+    /// How the scores that a channel has by each of its weights become one
+    #[arg(long, value_enum, default_value = "mean")]
+    reduce: ReduceName,
+    /// What scores are divided by to compare groups: the group's mean, its largest, or nothing
+    #[arg(long, value_enum, default_value = "mean")]
+    normalize: NormalizeName,
+    /// Channels that are left of a layer are a multiple of this, where it has as many; 1 turns it off
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
+    round_to: usize,
+    /// Channels that every layer keeps
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
+    min_channels: usize,
+    /// Leave groups whole whose name this is, or that of a node that gives their channels; * stands for any text
+    #[arg(long, value_name = "PATTERN")]
+    keep: Vec<String>,
+    /// Cut also what is normalised or averaged over its channels, so that outputs differ from those of the masked network
+    #[arg(long)]
+    allow_approximate: bool,
+}
+
+impl ChannelOptions {
+    /// Whether one is given that means nothing without `--structured`.
+    fn any(&self) -> bool {
+        self.channel_ratio.is_some() || self.macs.is_some() || self.params.is_some() || !self.keep.is_empty() || self.allow_approximate
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ReduceName {
+    Mean,
+    Max,
+    Sum,
+}
+
+impl From<ReduceName> for Reduce {
+    fn from(name: ReduceName) -> Reduce {
+        match name {
+            ReduceName::Mean => Reduce::Mean,
+            ReduceName::Max => Reduce::Max,
+            ReduceName::Sum => Reduce::Sum,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NormalizeName {
+    Mean,
+    Max,
+    None,
+}
+
+impl From<NormalizeName> for Normalize {
+    fn from(name: NormalizeName) -> Normalize {
+        match name {
+            NormalizeName::Mean => Normalize::Mean,
+            NormalizeName::Max => Normalize::Max,
+            NormalizeName::None => Normalize::None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum FloorName {
     Point,
@@ -114,6 +196,7 @@ enum ScopeName {
     Global,
     Layer,
     Row,
+    Isomorphic,
 }
 
 impl Prune {
@@ -139,37 +222,116 @@ impl Prune {
         })
     }
 
+    /// The floor that is asked for, when its search ends, and after how many rounds at most.
+    fn floor(&self) -> Result<Option<(Floor, Until, usize)>> {
+        let limit = match (self.max_drop, self.min_accuracy) {
+            (Some(points), _) => Limit::MaxDrop(points),
+            (None, Some(percent)) => Limit::MinAccuracy(percent),
+            (None, None) => return Ok(None),
+        };
+        let certainty = match self.floor {
+            FloorName::Point => Certainty::Point,
+            FloorName::Strict => Certainty::Strict,
+        };
+        let floor = Floor { limit, certainty };
+        let sound = match self.metric_command {
+            Some(_) => floor.judge_metric(0.0, 0.0).map(|_| ()),
+            None => floor.check(),
+        };
+        sound.map_err(|e| Usage(e.to_string()))?;
+        let until = match self.until {
+            UntilName::Floor => Until::Floor,
+            UntilName::Improved => Until::Improved,
+        };
+        Ok(Some((floor, until, self.rounds)))
+    }
+
+    /// The step that removes single weights.
+    fn weights(&self) -> Result<WeightPruning> {
+        let usage = |e: PruneError| Usage(e.to_string());
+        let goal = match (self.sparsity, self.floor()?) {
+            (Some(fraction), _) => PruneGoal::Sparsity { fraction: Sparsity::try_from(fraction).map_err(usage)?, steps: self.steps },
+            (None, Some((floor, until, rounds))) => PruneGoal::Floor { floor, until, rounds },
+            (None, None) if self.pattern.sparsity().is_some() => PruneGoal::Pattern,
+            (None, None) => return Err(Usage("how far? (hint: --sparsity 0.9, --max-drop 0.5 or --min-accuracy 98.5)".into()).into()),
+        };
+        let criterion: Choice = self.criterion.as_deref().unwrap_or("magnitude").parse().map_err(usage)?;
+        let scope = match self.scope {
+            None => criterion.scope(),
+            Some(ScopeName::Global) => Scope::Global,
+            Some(ScopeName::Layer) => Scope::Layer,
+            Some(ScopeName::Row) => Scope::Row,
+            Some(ScopeName::Isomorphic) => return Err(Usage("groups are what channels have (hint: --structured)".into()).into()),
+        };
+        let step = WeightPruning { scope, pattern: self.pattern, criterion, calibration_samples: self.calibration_samples, goal };
+        step.check().map_err(Usage)?;
+        Ok(step)
+    }
+
+    /// The step that removes channels.
+    fn structured(&self) -> Result<ChannelPruning> {
+        let usage = |e: PruneError| Usage(e.to_string());
+        if self.sparsity.is_some() || self.pattern != Pattern::Unstructured {
+            return Err(Usage(
+                "zeros and their patterns are for single weights, and --structured removes channels (hint: --channel-ratio 0.25, --macs 0.5)"
+                    .into(),
+            )
+            .into());
+        }
+        let options = &self.channels;
+        let removed = |fraction: f64| Sparsity::try_from(fraction).map_err(usage);
+        let left = |fraction: f64| removed(fraction).and_then(|_| removed(1.0 - fraction));
+        let budget = match (options.channel_ratio, options.macs, options.params) {
+            (Some(ratio), ..) => Some((Budget::Channels, removed(ratio)?)),
+            (None, Some(macs), _) => Some((Budget::Macs, left(macs)?)),
+            (None, None, Some(params)) => Some((Budget::Params, left(params)?)),
+            (None, None, None) => None,
+        };
+        let goal = match (budget, self.floor()?) {
+            (Some((budget, fraction)), None) => ChannelGoal::Remove { budget, fraction, steps: self.steps },
+            (None, Some((floor, until, rounds))) => ChannelGoal::Floor { floor, until, rounds },
+            (Some(_), Some(_)) => {
+                return Err(Usage("a budget and a floor are two goals (hint: leave one of them out)".into()).into());
+            }
+            (None, None) => {
+                return Err(Usage(
+                    "how far? (hint: --channel-ratio 0.25, --macs 0.5, --params 0.5, --max-drop 0.5 or --min-accuracy 98.5)".into(),
+                )
+                .into());
+            }
+        };
+        let scope = match self.scope {
+            None | Some(ScopeName::Global) => ChannelScope::Global,
+            Some(ScopeName::Layer) => ChannelScope::Layer,
+            Some(ScopeName::Isomorphic) => ChannelScope::Isomorphic,
+            Some(ScopeName::Row) => return Err(Usage("rows are what single weights have (hint: --scope layer)".into()).into()),
+        };
+        let step = ChannelPruning {
+            criterion: self.criterion.as_deref().unwrap_or("l1").parse().map_err(usage)?,
+            reduce: options.reduce.into(),
+            normalize: options.normalize.into(),
+            scope,
+            limits: Limits { min_channels: options.min_channels, round_to: options.round_to, keep: options.keep.clone() },
+            approximate: options.allow_approximate,
+            calibration_samples: self.calibration_samples,
+            goal,
+        };
+        step.check().map_err(Usage)?;
+        Ok(step)
+    }
+
     fn recipe(&self) -> Result<Recipe> {
         let (Some(model), Some(output)) = (&self.model, &self.output) else {
             return Err(Usage("name a model and, with -o, where to write the result".into()).into());
         };
-        let usage = |e: penjing_compress::prune::PruneError| Usage(e.to_string());
-        let limit = match (self.max_drop, self.min_accuracy) {
-            (Some(points), _) => Some(Limit::MaxDrop(points)),
-            (None, Some(percent)) => Some(Limit::MinAccuracy(percent)),
-            (None, None) => None,
+        let step = match self.channels.structured {
+            true => Step::PruneChannels(self.structured()?),
+            false if self.channels.any() => return Err(Usage("channels are removed with --structured (hint: add it)".into()).into()),
+            false => Step::Prune(self.weights()?),
         };
-        let goal = match (self.sparsity, limit) {
-            (Some(fraction), _) => PruneGoal::Sparsity { fraction: Sparsity::try_from(fraction).map_err(usage)?, steps: self.steps },
-            (None, Some(limit)) => {
-                let certainty = match self.floor {
-                    FloorName::Point => Certainty::Point,
-                    FloorName::Strict => Certainty::Strict,
-                };
-                let floor = Floor { limit, certainty };
-                let sound = match self.metric_command {
-                    Some(_) => floor.judge_metric(0.0, 0.0).map(|_| ()),
-                    None => floor.check(),
-                };
-                sound.map_err(|e| Usage(e.to_string()))?;
-                let until = match self.until {
-                    UntilName::Floor => Until::Floor,
-                    UntilName::Improved => Until::Improved,
-                };
-                PruneGoal::Floor { floor, until, rounds: self.rounds }
-            }
-            (None, None) if self.pattern.sparsity().is_some() => PruneGoal::Pattern,
-            (None, None) => return Err(Usage("how far? (hint: --sparsity 0.9, --max-drop 0.5 or --min-accuracy 98.5)".into()).into()),
+        let (floor, criterion, needs) = match &step {
+            Step::Prune(step) => (matches!(step.goal, PruneGoal::Floor { .. }), step.criterion.name(), step.criterion.needs()),
+            Step::PruneChannels(step) => (matches!(step.goal, ChannelGoal::Floor { .. }), step.criterion.name(), step.criterion.needs()),
         };
         let data = self.data.source(self.seed)?;
         let named = [Some(model), Some(output), self.data.data.as_ref(), self.data.labels.as_ref()];
@@ -177,23 +339,13 @@ impl Prune {
             let name = path.display();
             return Err(Usage(format!("`{name}` is not UTF-8, so that no recipe can name it (hint: rename the file)")).into());
         }
-        if data.is_none() && self.metric_command.is_none() && matches!(goal, PruneGoal::Floor { .. }) {
+        if data.is_none() && self.metric_command.is_none() && floor {
             return Err(Usage("an accuracy floor needs data to measure on (hint: --data PATH, or --sparsity without it)".into()).into());
         }
         let settings = self.train.settings(self.seed)?;
-        let scope = match self.scope {
-            None => self.criterion.scope(),
-            Some(ScopeName::Global) => Scope::Global,
-            Some(ScopeName::Layer) => Scope::Layer,
-            Some(ScopeName::Row) => Scope::Row,
-        };
-        let (pattern, criterion) = (self.pattern, self.criterion);
-        let step = WeightPruning { scope, pattern, criterion, calibration_samples: self.calibration_samples, goal };
-        step.check().map_err(Usage)?;
-        if data.is_none() && criterion.needs() != Needs::Weights {
-            return Err(
-                Usage(format!("the criterion {criterion} needs data to look at (hint: --data PATH, or --criterion magnitude)")).into()
-            );
+        if data.is_none() && needs != Needs::Weights {
+            let free = if self.channels.structured { "l1" } else { "magnitude" };
+            return Err(Usage(format!("the criterion {criterion} needs data to look at (hint: --data PATH, or --criterion {free})")).into());
         }
         Ok(Recipe {
             version: RECIPE_VERSION,
@@ -204,7 +356,7 @@ impl Prune {
             metric_command: self.metric_command.clone(),
             output: output.clone(),
             dense: self.dense,
-            steps: vec![Step::Prune(step)],
+            steps: vec![step],
         })
     }
 }
@@ -251,27 +403,20 @@ fn round_line(round: &Round) -> String {
     let accuracy = round.accuracy.map_or(String::new(), |a| format!(", validation {a:.2} %"));
     let metric = round.metric.map_or(String::new(), |m| format!(", metric {m}"));
     let mark = round.mark.map_or(String::new(), |m| format!(": {}", mark_name(m)));
-    format!(
-        "round {}: {} weights left, sparsity {:.2} %{accuracy}{metric}{mark}",
-        round.round,
-        grouped(round.left as u64),
-        100.0 * round.sparsity
-    )
+    let left = match round.macs {
+        Some(macs) => format!("{} parameters and {} MACs left", grouped(round.left as u64), grouped(macs)),
+        None => format!("{} weights left, sparsity {:.2} %", grouped(round.left as u64), 100.0 * round.sparsity),
+    };
+    format!("round {}: {left}{accuracy}{metric}{mark}", round.round)
 }
 
 /// What a run found, for people.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let mut lines = vec![];
-    let rows: Vec<Vec<String>> = outcome
-        .layers
-        .iter()
-        .map(|l| vec![l.weight.clone(), grouped(l.total as u64), grouped(l.left as u64), format!("{:.1} %", 100.0 * l.sparsity())])
-        .collect();
-    lines.push(table(&["weight", "before", "left", "sparsity"], &rows));
-    let sum = |of: fn(&LayerSparsity) -> usize| outcome.layers.iter().map(of).sum::<usize>();
-    let (total, left) = (sum(|l| l.total), sum(|l| l.left));
-    let pruned = total - left;
-    lines.push(format!("Pruned {pruned} of {total} weights ({:.1} %)", 100.0 * pruned as f64 / total.max(1) as f64));
+    match outcome.channels.is_empty() {
+        true => lines.extend(weights_left(&outcome.layers)),
+        false => lines.extend(channels_left(outcome)),
+    }
     for (name, split) in [("validation", &outcome.validation), ("test", &outcome.test)] {
         lines.extend(split.as_ref().map(|split| accuracy_line(name, split)));
     }
@@ -283,7 +428,10 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         lines.push(format!("metric: {original} before, {result} after, change {:+}", result - original));
     }
     lines.push(size_line(outcome));
-    lines.push("Zeros alone make nothing faster: a runtime multiplies by them all the same.".into());
+    if outcome.channels.is_empty() {
+        lines.push("Zeros alone make nothing faster: a runtime multiplies by them all the same.".into());
+    }
+    lines.extend(outcome.speed.iter().map(speed_line));
     let checked = match (outcome.verification.builtin, outcome.verification.onnxruntime) {
         (Some(_), Some(difference)) => format!("read again, the same in the built-in executor, within {difference:.1e} in ONNX Runtime"),
         (Some(_), None) => "read again, the same in the built-in executor".into(),
@@ -296,6 +444,46 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         Verdict::Missed(reason) => format!("Goal missed: {reason}; written to {}", outcome.output.display()),
     });
     lines.join("\n")
+}
+
+/// The zeros of every weight, and of all together.
+fn weights_left(layers: &[LayerSparsity]) -> Vec<String> {
+    let row = |l: &LayerSparsity| {
+        vec![l.weight.clone(), grouped(l.total as u64), grouped(l.left as u64), format!("{:.1} %", 100.0 * l.sparsity())]
+    };
+    let sum = |of: fn(&LayerSparsity) -> usize| layers.iter().map(of).sum::<usize>();
+    let (total, left) = (sum(|l| l.total), sum(|l| l.left));
+    let pruned = total - left;
+    vec![
+        table(&["weight", "before", "left", "sparsity"], &layers.iter().map(row).collect::<Vec<_>>()),
+        format!("Pruned {pruned} of {total} weights ({:.1} %)", 100.0 * pruned as f64 / total.max(1) as f64),
+    ]
+}
+
+/// The channels of every group, and what the network costs without those that went.
+fn channels_left(outcome: &Outcome) -> Vec<String> {
+    let row = |g: &GroupChannels| vec![g.group.clone(), grouped(g.total as u64), grouped(g.left as u64)];
+    let rows: Vec<Vec<String>> = outcome.channels.iter().map(row).collect();
+    let sum = |of: fn(&GroupChannels) -> usize| outcome.channels.iter().map(of).sum::<usize>();
+    let (total, left) = (sum(|g| g.total), sum(|g| g.left));
+    let CostChange { original, result } = outcome.cost;
+    let of = |before: u64, after: u64| {
+        format!("{} → {} ({:.1} %)", grouped(before), grouped(after), 100.0 * after as f64 / before.max(1) as f64)
+    };
+    vec![
+        table(&["channels of", "before", "left"], &rows),
+        format!("Removed {} of {total} channels ({:.1} %)", total - left, 100.0 * (total - left) as f64 / total.max(1) as f64),
+        format!("MACs {}, parameters {}", of(original.macs, result.macs), of(original.parameters as u64, result.parameters as u64)),
+    ]
+}
+
+fn speed_line(speed: &SpeedUp) -> String {
+    let SpeedUp { runtime, rounds, original_ms, result_ms, speed_up, interval } = speed;
+    format!(
+        "Time in {runtime}: {original_ms:.3} → {result_ms:.3} ms, {speed_up:.2}x as fast (95 % {:.2} to {:.2}; one input at a time, {rounds} \
+         rounds in turn)",
+        interval.low, interval.high
+    )
 }
 
 /// Three digits; what rounds to nothing is said to be less than the least of them.

@@ -133,7 +133,9 @@ pub enum PruneError {
     #[error("no channel of the model can be removed (hint: `penjing inspect` says what keeps them)")]
     NoChannels,
     /// A pattern of what to keep that matches nothing.
-    #[error("`{pattern}` names no group, node or weight whose channels can be removed (hint: `penjing inspect` lists the groups)")]
+    #[error(
+        "`{pattern}` names no group of channels that can be removed, and no node that gives them (hint: `penjing inspect` lists the groups)"
+    )]
     NothingToKeep {
         /// The pattern.
         pattern: String,

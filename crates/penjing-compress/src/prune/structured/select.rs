@@ -41,7 +41,7 @@ pub struct Limits {
     pub min_channels: usize,
     /// Positions of each axis that are left are a multiple of this, where the axis has as many.
     pub round_to: usize,
-    /// Groups that stay whole: names of groups, nodes or weights, `*` for any text.
+    /// Groups that stay whole: their names, or those of nodes that give their channels, `*` for any text.
     pub keep: Vec<String>,
 }
 
@@ -67,6 +67,12 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.len() >= last.len() && rest.ends_with(last)
 }
 
+/// Operators and how many of each.
+type Kind = Vec<(String, usize)>;
+
+/// A group and one of its channels.
+type Candidate = (usize, usize);
+
 /// The channels of a network with their scores, lowest first within each pool of those that are compared.
 #[derive(Debug)]
 pub struct Selection<'a> {
@@ -75,7 +81,7 @@ pub struct Selection<'a> {
     costs: Vec<NodeCost>,
     limits: &'a Limits,
     /// Groups and channels of each pool, in the order in which they go.
-    pools: Vec<Vec<(usize, usize)>>,
+    pools: Vec<Vec<Candidate>>,
 }
 
 impl<'a> Selection<'a> {
@@ -91,7 +97,7 @@ impl<'a> Selection<'a> {
         limits: &'a Limits,
     ) -> Result<Selection<'a>, PruneError> {
         let mut used = vec![false; limits.keep.len()];
-        let mut pools: BTreeMap<Vec<(String, usize)>, Vec<(usize, usize)>> = BTreeMap::new();
+        let mut pools: BTreeMap<Kind, Vec<Candidate>> = BTreeMap::new();
         for (g, group) in channels.groups.iter().enumerate() {
             let kept = kept_by(graph, group, &limits.keep, &mut used);
             let Some(scores) = scores[g].as_ref().filter(|_| !kept) else { continue };
@@ -108,8 +114,8 @@ impl<'a> Selection<'a> {
         if pools.is_empty() {
             return Err(PruneError::NoChannels);
         }
-        let score = |(g, channel): &(usize, usize)| scores[*g].as_ref().map_or(0.0, |s| s[*channel]);
-        let mut pools: Vec<Vec<(usize, usize)>> = pools.into_values().collect();
+        let score = |(g, channel): &Candidate| scores[*g].as_ref().map_or(0.0, |s| s[*channel]);
+        let mut pools: Vec<Vec<Candidate>> = pools.into_values().collect();
         for pool in &mut pools {
             // Ties go to the lower index, so that a rerun removes the same channels.
             pool.sort_by(|a, b| score(a).total_cmp(&score(b)).then(a.cmp(b)));
@@ -189,14 +195,12 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// Whether one of the patterns names the group, a node that gives one of its values, or one of its weights.
+/// Whether one of the patterns names the group, or a node that gives its channels.
 fn kept_by(graph: &Graph, group: &ChannelGroup, keep: &[String], used: &mut [bool]) -> bool {
     let mut kept = false;
+    let givers = || group.members.iter().filter_map(|m| graph.value(m.axis.value).producer);
     for (pattern, used) in keep.iter().zip(used) {
-        let of_member = |value: &penjing_graph::Value| {
-            matches(pattern, &value.name) || value.producer.is_some_and(|id| matches(pattern, &graph.node(id).name))
-        };
-        if matches(pattern, &group.name) || group.members.iter().any(|m| of_member(graph.value(m.axis.value))) {
+        if matches(pattern, &group.name) || givers().any(|id| matches(pattern, &graph.node(id).name)) {
             (kept, *used) = (true, true);
         }
     }
@@ -204,7 +208,7 @@ fn kept_by(graph: &Graph, group: &ChannelGroup, keep: &[String], used: &mut [boo
 }
 
 /// What tells kinds of groups apart: the operators that give its values, and how many of each there are.
-fn kind(graph: &Graph, group: &ChannelGroup) -> Vec<(String, usize)> {
+fn kind(graph: &Graph, group: &ChannelGroup) -> Kind {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for member in &group.members {
         if let Some(producer) = graph.value(member.axis.value).producer {

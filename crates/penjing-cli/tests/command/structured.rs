@@ -1,0 +1,101 @@
+//! Channels that go, from the command to the file.
+
+use penjing_graph::{Graph, node_costs, onnx};
+
+use super::{clothes, run};
+
+fn macs(graph: &Graph) -> u64 {
+    node_costs(graph).iter().filter_map(|cost| cost.macs).sum()
+}
+
+#[test]
+fn a_quarter_of_the_channels_go_without_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let prune = ["prune", "resnet-20", "--structured", "--channel-ratio", "0.25", "--scope", "layer", "--round-to", "1", "-o", "cut.onnx"];
+    let (out, err, code) = run(&prune, folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    // Shortcuts of 16, 32 and 64 channels, the first part of which is padded with zeros to the next, and 9 blocks with channels of
+    // their own: 64 + 3·16 + 3·32 + 3·64.
+    assert!(out.contains("Removed 100 of 400 channels (25.0 %)"), "{out}");
+    let cut = onnx::read(folder.path().join("cut.onnx")).expect("a model");
+    let classes = cut.outputs()[0];
+    assert_eq!(cut.value(classes).shape.as_ref().and_then(|s| s[1].fixed()), Some(10));
+    let dims = |name: &str| cut.tensor(cut.find_value(name).expect(name)).expect("a tensor").dims().to_vec();
+    assert_eq!(dims("fc.weight"), [10, 48]);
+
+    // The same bytes again.
+    let again = [&prune[..prune.len() - 1], &["again.onnx"]].concat();
+    assert_eq!(run(&again, folder.path()).2, Some(0));
+    let bytes = |name: &str| std::fs::read(folder.path().join(name)).expect("read");
+    assert!(bytes("cut.onnx") == bytes("again.onnx"));
+}
+
+#[test]
+fn half_of_the_products_go_and_the_network_is_retrained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    let train = ["train", "lenet-5", "--data", &data, "--epochs", "1", "-o", "whole.onnx"];
+    assert_eq!(run(&train, folder.path()).2, Some(0));
+    let prune = ["prune", "whole.onnx", "--structured", "--macs", "0.5", "--criterion", "taylor", "--calibration-samples", "32"];
+    let prune = [&prune[..], &["--data", &data, "--epochs", "1", "--round-to", "1", "-o", "cut.onnx"]].concat();
+    let (out, err, code) = run(&prune, folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("Time in built-in executor:"), "{out}");
+    let graph = |name: &str| onnx::read(folder.path().join(name)).expect("a model");
+    let left = macs(&graph("cut.onnx")) as f64 / macs(&graph("whole.onnx")) as f64;
+    assert!((0.45..=0.5).contains(&left), "{left}");
+}
+
+#[test]
+fn the_floor_holds_for_channels_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    let train = ["train", "lenet-300-100", "--data", &data, "--epochs", "2", "-o", "whole.onnx"];
+    assert_eq!(run(&train, folder.path()).2, Some(0));
+    let prune =
+        ["prune", "whole.onnx", "--structured", "--max-drop", "3", "--rounds", "2", "--data", &data, "--epochs", "1", "-o", "cut.onnx"];
+    let (out, err, code) = run(&prune, folder.path());
+    assert!(matches!(code, Some(0 | 3)), "{out}{err}");
+    assert!(err.contains("round 1:") && err.contains("MACs left"), "{err}");
+    assert!(macs(&onnx::read(folder.path().join("cut.onnx")).expect("a model")) < 266_200);
+}
+
+#[test]
+fn what_does_not_go_together_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let refused = |args: &[&str]| {
+        let (_, err, code) = run(&[&["prune", "lenet-5", "-o", "o.onnx"], args].concat(), folder.path());
+        (err, code)
+    };
+    for (args, text, code) in [
+        (&["--structured"][..], "--channel-ratio 0.25", 2),
+        (&["--structured", "--sparsity", "0.5"], "for single weights", 2),
+        (&["--channel-ratio", "0.5"], "--structured", 2),
+        (&["--structured", "--channel-ratio", "25"], "0.25", 2),
+        (&["--structured", "--macs", "0"], "nothing would be left", 2),
+        (&["--structured", "--channel-ratio", "0.5", "--criterion", "taylor"], "--criterion l1", 2),
+        (&["--structured", "--channel-ratio", "0.5", "--criterion", "l3"], "l1, l2, bn-scale", 2),
+        (&["--structured", "--channel-ratio", "0.5", "--keep", "nothing*"], "nothing*", 1),
+        (&["--structured", "--macs", "0.001"], "a larger budget", 1),
+    ] {
+        let (err, exit) = refused(args);
+        assert!(err.contains(text), "{args:?}: {err}");
+        assert_eq!(exit, Some(code), "{args:?}: {err}");
+        assert!(!folder.path().join("o.onnx").exists() && !folder.path().join("o.run").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn groups_are_listed_and_so_is_what_keeps_the_rest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(run(&["new", "resnet-20", "-o", "m.onnx"], folder.path()).2, Some(0));
+    let (out, _, code) = run(&["inspect", "m.onnx"], folder.path());
+    assert_eq!(code, Some(0));
+    assert!(out.contains("12 groups of channels that can be removed"), "{out}");
+    assert!(out.contains("it is an input of the model") && out.contains("it is an output of the model"), "{out}");
+    let (json, _, code) = run(&["inspect", "m.onnx", "--json"], folder.path());
+    assert_eq!(code, Some(0));
+    let model: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(model["groups"].as_array().map(Vec::len), Some(12));
+    assert_eq!(model["groups"][0]["channels"], 16);
+}
