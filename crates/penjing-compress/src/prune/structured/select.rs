@@ -80,8 +80,10 @@ pub struct Selection<'a> {
     channels: &'a Channels,
     costs: Vec<NodeCost>,
     limits: &'a Limits,
-    /// Groups and channels of each pool, in the order in which they go.
-    pools: Vec<Vec<Candidate>>,
+    /// The group of each channel of a pool, in the order in which they go.
+    pools: Vec<Vec<usize>>,
+    /// The channels of each group, in the order in which they go.
+    order: Vec<Vec<usize>>,
 }
 
 impl<'a> Selection<'a> {
@@ -120,23 +122,36 @@ impl<'a> Selection<'a> {
             // Ties go to the lower index, so that a rerun removes the same channels.
             pool.sort_by(|a, b| score(a).total_cmp(&score(b)).then(a.cmp(b)));
         }
-        Ok(Selection { graph, channels, costs: node_costs(graph), limits, pools })
+        let mut order = vec![vec![]; channels.groups.len()];
+        pools.iter().flatten().for_each(|(g, channel)| order[*g].push(*channel));
+        let pools = pools.into_iter().map(|pool| pool.into_iter().map(|(g, _)| g).collect()).collect();
+        Ok(Selection { graph, channels, costs: node_costs(graph), limits, pools, order })
     }
 
     /// Removes that share of every pool, as far as the limits let it.
     pub fn share(&self, share: f64) -> Removal {
-        let mut removal: Removal = vec![vec![]; self.channels.groups.len()];
+        self.removal(&self.counts(share))
+    }
+
+    /// How many channels every group loses with that share of every pool.
+    fn counts(&self, share: f64) -> Vec<usize> {
+        let mut counts = vec![0; self.channels.groups.len()];
         for pool in &self.pools {
             let count = (share * pool.len() as f64 + 1e-6).floor() as usize;
-            pool[..count.min(pool.len())].iter().for_each(|(g, channel)| removal[*g].push(*channel));
+            pool[..count.min(pool.len())].iter().for_each(|g| counts[*g] += 1);
         }
-        for (group, removed) in self.channels.groups.iter().zip(&mut removal) {
-            // What is taken back are the channels that would have gone last.
-            let left = self.allowed(group, group.channels - removed.len());
-            removed.truncate(group.channels - left);
-            removed.sort_unstable();
-        }
-        removal
+        let groups = self.channels.groups.iter().zip(counts);
+        groups.map(|(group, count)| group.channels - self.allowed(group, group.channels - count)).collect()
+    }
+
+    /// The channels that go first, so many of every group.
+    fn removal(&self, counts: &[usize]) -> Removal {
+        let first = |(order, count): (&Vec<usize>, &usize)| {
+            let mut first = order[..*count].to_vec();
+            first.sort_unstable();
+            first
+        };
+        self.order.iter().zip(counts).map(first).collect()
     }
 
     /// The number of channels that a group keeps where `left` are asked for: no fewer, in steps that fill a multiple of positions.
@@ -156,27 +171,37 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// The smallest share of every pool without which no more than `most` of the budget's unit is left.
+    /// The smallest share of every pool without which no more than `most` of the budget's unit is left; what rounding took beyond
+    /// that is given back, group by group.
     ///
     /// # Errors
     /// When not even all that can go is enough.
     pub fn within(&self, budget: Budget, most: f64) -> Result<Removal, PruneError> {
-        let least = self.left(budget, &self.share(1.0))?;
-        if least > most {
+        let fits = |counts: &[usize]| Ok::<bool, PruneError>(self.left(budget, &self.removal(counts))? <= most);
+        if !fits(&self.counts(1.0))? {
+            let least = self.left(budget, &self.share(1.0))?;
             return Err(PruneError::BudgetOutOfReach { budget: budget.unit(), asked: most, least });
         }
         let (mut low, mut high) = (0.0, 1.0);
-        if self.left(budget, &self.share(low))? <= most {
-            return Ok(self.share(low));
-        }
         for _ in 0..20 {
             let middle = (low + high) / 2.0;
-            match self.left(budget, &self.share(middle))? <= most {
+            match fits(&self.counts(middle))? {
                 true => high = middle,
                 false => low = middle,
             }
         }
-        Ok(self.share(high))
+        let mut counts = if fits(&self.counts(0.0))? { self.counts(0.0) } else { self.counts(high) };
+        for (g, group) in self.channels.groups.iter().enumerate() {
+            while counts[g] > 0 {
+                let left = self.allowed(group, group.channels - counts[g] + 1);
+                let before = std::mem::replace(&mut counts[g], group.channels - left);
+                if !fits(&counts)? {
+                    counts[g] = before;
+                    break;
+                }
+            }
+        }
+        Ok(self.removal(&counts))
     }
 }
 
@@ -257,6 +282,22 @@ mod tests {
         let limits = Limits { round_to: 1, keep: vec!["conv2*".into()], ..Limits::default() };
         let removed = selected("lenet-5", &limits, ChannelScope::Layer, 0.5);
         assert_eq!(removed, [(20, 10), (50, 0), (500, 250)]);
+    }
+
+    #[test]
+    fn what_rounding_took_beyond_a_budget_is_given_back() {
+        let graph = build("lenet-5", &ZooOptions::default()).expect("lenet-5");
+        let channels = Channels::find(&graph, false);
+        let scores: Vec<Option<Vec<f32>>> = channels.groups.iter().map(|g| Some(vec![1.0; g.channels])).collect();
+        let limits = Limits::default();
+        let selection = Selection::new(&graph, &channels, &scores, ChannelScope::Layer, &limits).expect("a selection");
+        let half = selection.left(Budget::Macs, &vec![vec![]; 3]).expect("counted") / 2.0;
+        let removal = selection.within(Budget::Macs, half).expect("within reach");
+        let left = selection.left(Budget::Macs, &removal).expect("counted");
+        // The largest step is 8 of 20 channels of the first layer, 0.4 of its share.
+        assert!(left <= half && left > 0.8 * half, "{left} of {half}");
+        let reach = selection.within(Budget::Macs, 1.0).expect_err("out of reach").to_string();
+        assert!(reach.contains("1 MACs are asked for"), "{reach}");
     }
 
     proptest! {
