@@ -10,7 +10,7 @@ use crate::floor::Floor;
 use crate::prune::criteria::Choice;
 use crate::prune::structured::criteria::ChannelChoice;
 use crate::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce};
-use crate::prune::{Pattern, Scope, Sparsity, Until};
+use crate::prune::{Pattern, PruningSchedule, Scope, Sparsity, Until};
 
 /// Version of the recipe's format that this program writes and reads.
 pub const RECIPE_VERSION: u32 = 1;
@@ -122,6 +122,14 @@ pub struct WeightPruning {
     /// Training samples that a criterion may look at.
     #[serde(default = "calibration_samples")]
     pub calibration_samples: usize,
+    /// How the sparsity grows where it is reached in several steps.
+    #[serde(default)]
+    pub schedule: PruningSchedule,
+    /// After each step the weights left go back to what they were after so many epochs of the first training, 0 the initial ones,
+    /// and are trained anew: Frankle & Carbin 2019, "The Lottery Ticket Hypothesis"; Frankle et al. 2020, "Linear Mode Connectivity
+    /// and the Lottery Ticket Hypothesis". Only for a network that is trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewind_epoch: Option<u64>,
     /// How far.
     pub goal: PruneGoal,
 }
@@ -151,6 +159,9 @@ pub struct ChannelPruning {
     /// Training samples that a criterion may look at.
     #[serde(default = "calibration_samples")]
     pub calibration_samples: usize,
+    /// How what is removed grows over the steps.
+    #[serde(default)]
+    pub schedule: PruningSchedule,
     /// How far.
     pub goal: ChannelGoal,
 }
@@ -186,7 +197,7 @@ pub enum ChannelGoal {
         budget: Budget,
         /// Fraction of the original's to remove.
         fraction: Sparsity,
-        /// In so many steps along a cubic schedule, retraining after each.
+        /// In so many steps, retraining after each.
         steps: usize,
     },
     /// To the network with the fewest multiply-accumulates whose accuracy holds the floor.
@@ -215,6 +226,8 @@ impl WeightPruning {
             pattern: Pattern::Unstructured,
             criterion: Choice::default(),
             calibration_samples: CALIBRATION_SAMPLES,
+            schedule: PruningSchedule::default(),
+            rewind_epoch: None,
             goal,
         }
     }
@@ -251,6 +264,9 @@ impl WeightPruning {
         if self.criterion == Choice::SparseGpt && self.scope != Scope::Layer {
             return Err("sparsegpt compares the weights of one layer (hint: --scope layer, or leave it out)".into());
         }
+        if self.criterion == Choice::SparseGpt && self.rewind_epoch.is_some() {
+            return Err("sparsegpt changes the weights that stay, and rewinding would undo it (hint: another criterion)".into());
+        }
         if self.calibration_samples == 0 {
             return Err("a criterion needs a sample to look at (hint: --calibration-samples 512)".into());
         }
@@ -266,7 +282,7 @@ pub enum PruneGoal {
     Sparsity {
         /// Fraction of the weights to remove.
         fraction: Sparsity,
-        /// In so many steps along a cubic schedule, retraining after each.
+        /// In so many steps along the schedule, retraining after each.
         steps: usize,
     },
     /// As far as the pattern says by itself.

@@ -239,6 +239,8 @@ pub(crate) struct Workshop<'a, 'c> {
     data: Option<Dataset>,
     /// Why the data cannot train the network nor measure its accuracy, if they cannot.
     untrained: Option<String>,
+    /// A network of the zoo as it was before it was trained.
+    initial: Option<Graph>,
     retrain: TrainSettings,
     train: TrainSettings,
     metric_command: Option<&'a str>,
@@ -250,7 +252,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
     fn open(recipe: &'a Recipe, journal: &'a mut Journal, context: &'a mut Context<'c>) -> Result<Workshop<'a, 'c>, RunError> {
         let train = recipe.train.unwrap_or_default();
         let metric_command = recipe.metric_command.as_deref();
-        Ok(Workshop { data: None, untrained: None, train, retrain: recipe.retrain.unwrap_or(train), metric_command, journal, context })
+        let retrain = recipe.retrain.unwrap_or(train);
+        Ok(Workshop { data: None, untrained: None, initial: None, train, retrain, metric_command, journal, context })
     }
 
     /// Whether anything can be trained and its accuracy measured.
@@ -290,6 +293,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 let mut graph = graph;
                 graph.apply(edit)?;
                 self.use_data(data, None);
+                self.initial = Some(graph.clone());
                 let settings = self.train;
                 let graph = self.fit("original", &graph, None, settings)?;
                 onnx::write(
@@ -456,7 +460,37 @@ impl<'a, 'c> Workshop<'a, 'c> {
         self.fit(stage, &graph, Some(masks), settings)
     }
 
+    /// The original as it was after so many epochs of its training, to the bit. 0: before it.
+    pub(crate) fn rewound(&mut self, epoch: u64) -> Result<Graph, RunError> {
+        let Some(initial) = self.initial.clone().filter(|_| self.has_labels()) else {
+            let reason = "weights can be rewound only where the network is trained in this run (hint: name an architecture, and data \
+                          with labels)";
+            return Err(RunError::Recipe(reason.into()));
+        };
+        let settings = self.train;
+        match epoch {
+            0 => Ok(initial),
+            _ if epoch > settings.epochs => Err(RunError::Recipe(format!(
+                "the training has {} epochs, so that there is no epoch {epoch} to rewind to (hint: a smaller --rewind-epoch)",
+                settings.epochs
+            ))),
+            _ => self.fit_until(Some(epoch), &format!("rewound-{epoch}"), &initial, None, settings),
+        }
+    }
+
     fn fit(&mut self, stage: &str, graph: &Graph, masks: Option<&Masks>, settings: TrainSettings) -> Result<Graph, RunError> {
+        self.fit_until(None, stage, graph, masks, settings)
+    }
+
+    /// Trains, and ends after so many epochs where a number is given.
+    fn fit_until(
+        &mut self,
+        until: Option<u64>,
+        stage: &str,
+        graph: &Graph,
+        masks: Option<&Masks>,
+        settings: TrainSettings,
+    ) -> Result<Graph, RunError> {
         if let Some(trained) = self.journal.recall::<Trained>(stage) {
             return self.journal.load_weights(stage, &trained.weights, graph);
         }
@@ -469,6 +503,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         }
         let trainer = Trainer {
             settings,
+            until,
             validate: false,
             save: Some(checkpoint.clone()),
             resume: checkpoint.exists().then(|| Checkpoint::read(&checkpoint)).transpose()?,

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use penjing_compress::floor::{Certainty, Floor, Limit};
 use penjing_compress::prune::criteria::{Choice, Needs};
 use penjing_compress::prune::structured::{Budget, ChannelScope, GroupChannels, Limits, Normalize, Reduce};
-use penjing_compress::prune::{LayerSparsity, Mark, Pattern, PruneError, Scope, Sparsity, Until};
+use penjing_compress::prune::{LayerSparsity, Mark, Pattern, PruneError, PruningSchedule, Scope, Sparsity, Until};
 use penjing_compress::{
-    BeforeAfter, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, Context, CostChange, Journal, MetricChange, Outcome, PruneGoal,
-    RECIPE_VERSION, Recipe, Round, RunEvent, SpeedUp, Step, Verdict, WeightPruning, execute,
+    BeforeAfter, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, Context, CostChange, Journal, MetricChange, ModelSource, Outcome,
+    PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, SpeedUp, Step, Verdict, WeightPruning, execute,
 };
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
@@ -35,9 +35,18 @@ pub(crate) struct Prune {
     sparsity: Option<f64>,
     #[command(flatten)]
     channels: ChannelOptions,
-    /// Reach --sparsity or a budget in so many steps along a cubic schedule, retraining after each
+    /// Reach --sparsity or a budget in so many steps, retraining after each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     steps: usize,
+    /// How the sparsity grows over --steps
+    #[arg(long, value_enum, default_value = "cubic")]
+    pruning_schedule: ScheduleName,
+    /// After each step, put the weights left back to their initial values before training again, where MODEL is an architecture
+    #[arg(long)]
+    rewind: bool,
+    /// The same, to the values after so many epochs of the first training
+    #[arg(long, value_name = "EPOCH", conflicts_with = "rewind")]
+    rewind_epoch: Option<u64>,
     /// Prune as far as the accuracy stays within so many percentage points of the original's
     #[arg(long, value_name = "POINTS", conflicts_with = "min_accuracy")]
     max_drop: Option<f64>,
@@ -192,6 +201,25 @@ enum UntilName {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum ScheduleName {
+    OneShot,
+    Linear,
+    Cubic,
+    Exponential,
+}
+
+impl From<ScheduleName> for PruningSchedule {
+    fn from(name: ScheduleName) -> PruningSchedule {
+        match name {
+            ScheduleName::OneShot => PruningSchedule::OneShot,
+            ScheduleName::Linear => PruningSchedule::Linear,
+            ScheduleName::Cubic => PruningSchedule::Cubic,
+            ScheduleName::Exponential => PruningSchedule::Exponential,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum ScopeName {
     Global,
     Layer,
@@ -246,6 +274,25 @@ impl Prune {
         Ok(Some((floor, until, self.rounds)))
     }
 
+    /// The epoch of the first training to go back to after each step.
+    fn rewinds(&self) -> Option<u64> {
+        self.rewind_epoch.or(self.rewind.then_some(0))
+    }
+
+    fn check_rewind(&self, epoch: u64, trained_here: bool, epochs: u64) -> Result<()> {
+        let reason = match (self.channels.structured, trained_here) {
+            (true, _) => "channels that went cannot be rewound (hint: without --structured)".into(),
+            (false, false) => {
+                "weights can be rewound only where the network is trained in this run (hint: name an architecture, and --data)".into()
+            }
+            (false, true) if epoch > epochs => {
+                format!("the training has {epochs} epochs, so that there is no epoch {epoch} to rewind to (hint: a smaller --rewind-epoch)")
+            }
+            (false, true) => return Ok(()),
+        };
+        Err(Usage(reason).into())
+    }
+
     /// The step that removes single weights.
     fn weights(&self) -> Result<WeightPruning> {
         let usage = |e: PruneError| Usage(e.to_string());
@@ -263,7 +310,15 @@ impl Prune {
             Some(ScopeName::Row) => Scope::Row,
             Some(ScopeName::Isomorphic) => return Err(Usage("groups are what channels have (hint: --structured)".into()).into()),
         };
-        let step = WeightPruning { scope, pattern: self.pattern, criterion, calibration_samples: self.calibration_samples, goal };
+        let step = WeightPruning {
+            scope,
+            pattern: self.pattern,
+            criterion,
+            calibration_samples: self.calibration_samples,
+            schedule: self.pruning_schedule.into(),
+            rewind_epoch: self.rewinds(),
+            goal,
+        };
         step.check().map_err(Usage)?;
         Ok(step)
     }
@@ -314,6 +369,7 @@ impl Prune {
             limits: Limits { min_channels: options.min_channels, round_to: options.round_to, keep: options.keep.clone() },
             approximate: options.allow_approximate,
             calibration_samples: self.calibration_samples,
+            schedule: self.pruning_schedule.into(),
             goal,
         };
         step.check().map_err(Usage)?;
@@ -343,13 +399,17 @@ impl Prune {
             return Err(Usage("an accuracy floor needs data to measure on (hint: --data PATH, or --sparsity without it)".into()).into());
         }
         let settings = self.train.settings(self.seed)?;
+        let model_source = model_source(model, &self.zoo, self.seed)?;
+        if let Some(epoch) = self.rewinds() {
+            self.check_rewind(epoch, data.is_some() && matches!(model_source, ModelSource::New { .. }), settings.epochs)?;
+        }
         if data.is_none() && needs != Needs::Weights {
             let free = if self.channels.structured { "l1" } else { "magnitude" };
             return Err(Usage(format!("the criterion {criterion} needs data to look at (hint: --data PATH, or --criterion {free})")).into());
         }
         Ok(Recipe {
             version: RECIPE_VERSION,
-            model: model_source(model, &self.zoo, self.seed)?,
+            model: model_source,
             train: data.as_ref().map(|_| settings),
             retrain: data.as_ref().map(|_| settings),
             data,

@@ -59,7 +59,7 @@ impl Train {
         warn(&format!("{}\ntraining: {settings}", data.describe()));
 
         let resume = if self.resume { Some(Checkpoint::read(&checkpoint)?) } else { None };
-        let trainer = Trainer { settings, validate: true, save: Some(checkpoint.clone()), resume, stop };
+        let trainer = Trainer { settings, validate: true, save: Some(checkpoint.clone()), resume, stop, ..Trainer::default() };
         let mut executor = cpu_executor(&graph)?;
         let mut display = Display::new();
         let report = trainer.fit(&mut *executor, &data, &mut display)?;

@@ -66,6 +66,8 @@ fn what_does_not_go_together_is_refused() {
         (&["--pattern", "4x1"], "how far?"),
         (&["--sparsity", "0.5", "--criterion", "wanda"], "needs data to look at"),
         (&["--sparsity", "0.5", "--criterion", "sparsegpt", "--scope", "global", "--data", "x"], "--scope layer"),
+        (&["--sparsity", "0.5", "--rewind"], "weights can be rewound only where the network is trained in this run"),
+        (&["--sparsity", "0.5", "--data", "x", "--rewind-epoch", "11"], "no epoch 11 to rewind to"),
         (&["--sparsity", "0.5", "--criterion", "snap"], "magnitude, taylor, fisher, snip"),
     ] {
         let args = [&["prune", "lenet-5", "-o", "x.onnx"], options].concat();
@@ -81,4 +83,27 @@ fn an_n_of_m_pattern_without_data_says_what_stays_whole() {
     let (out, err, code) = run(&["prune", "lenet-5", "--pattern", "2:4", "-o", "p.onnx"], folder.path());
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("`conv1.weight`: stays whole: 1 input features make no group of 4"), "{out}");
+}
+
+/// Rewound with nothing pruned, the second training is the first, to the bit.
+#[test]
+fn rewinding_goes_back_to_the_initial_weights() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    let prune = ["prune", "lenet-300-100", "--data", &data, "--epochs", "1", "--dense", "-o"];
+    let weights = |path: &str| {
+        let graph = onnx::read(folder.path().join(path)).expect("a model");
+        prunable(&graph).into_iter().map(|id| graph.tensor(id).cloned()).collect::<Vec<_>>()
+    };
+    // Whether so dense a network is a gain does not matter here.
+    for (name, rewind, same) in [("rewound", Some("--rewind"), true), ("trained-on", None, false)] {
+        let output = format!("{name}.onnx");
+        let args: Vec<&str> = prune.into_iter().chain([&*output, "--sparsity", "0"]).chain(rewind).collect();
+        let (out, err, code) = run(&args, folder.path());
+        assert!(matches!(code, Some(0 | 3)), "{out}{err}");
+        assert_eq!(weights(&output) == weights(&format!("{name}.run/original.onnx")), same, "{name}");
+    }
+    let output = ["ticket.onnx", "--sparsity", "0.75", "--steps", "2", "--pruning-schedule", "exponential", "--rewind-epoch", "1"];
+    let (out, err, code) = run(&[&prune[..], &output].concat(), folder.path());
+    assert!(out.contains("Pruned 199650 of 266200 weights (75.0 %)") && err.contains("sparsity 50.00 %"), "{code:?} {out}{err}");
 }

@@ -31,7 +31,7 @@ pub use floor_search::{FloorSearch, Mark, Until};
 pub use layer::{Layer, layers};
 pub use pattern::{Block, NOfM, Pattern};
 pub(crate) use pruning::{Pruning, Shrink};
-pub use schedule::cubic;
+pub use schedule::PruningSchedule;
 pub use select::{keep_largest, keep_largest_few};
 pub use sparsegpt::{Compensated, sparsegpt};
 pub use stats::{GradientMoments, Stats};

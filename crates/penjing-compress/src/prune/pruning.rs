@@ -6,7 +6,9 @@ use penjing_graph::onnx::{self, WriteOptions};
 
 use super::criteria::Choice;
 use super::structured::ChannelCut;
-use super::{Compensated, FloorSearch, Mark, Masks, Pruner, Sparsity, Until, apply_masks, cubic, layer_sparsities, layers, sparsegpt};
+use super::{
+    Compensated, FloorSearch, Mark, Masks, Pruner, PruningSchedule, Sparsity, Until, apply_masks, layer_sparsities, layers, sparsegpt,
+};
 use crate::floor::{Floor, Limit};
 use crate::outcome::Round;
 use crate::recipe::{ChannelGoal, ChannelPruning, PruneGoal, WeightPruning};
@@ -33,6 +35,8 @@ pub(crate) trait Shrink {
 /// One pruning step of a recipe.
 pub(crate) struct Pruning<'a> {
     pub(crate) method: &'a dyn Shrink,
+    /// How what is removed grows over several steps.
+    pub(crate) schedule: PruningSchedule,
     /// The network that the floor is measured against.
     pub(crate) original: &'a Graph,
     /// Its measure; `None` without labelled data and without a metric command.
@@ -50,7 +54,7 @@ impl Pruning<'_> {
     ) -> Result<(), RunError> {
         step.check().map_err(RunError::Recipe)?;
         work.notes.extend(layers(&work.graph)?.iter().filter_map(|layer| step.pattern.left_whole(layer)));
-        let pruning = Pruning { method: step, original, baseline };
+        let pruning = Pruning { method: step, schedule: step.schedule, original, baseline };
         match step.goal {
             PruneGoal::Sparsity { fraction, steps } => pruning.to_sparsity(workshop, work, fraction, steps),
             PruneGoal::Pattern => pruning.to_sparsity(workshop, work, step.pattern.sparsity().unwrap_or(Sparsity(0.0)), 1),
@@ -69,7 +73,7 @@ impl Pruning<'_> {
         step.check().map_err(RunError::Recipe)?;
         work.cut = true;
         let method = ChannelCut::new(step, original)?;
-        let pruning = Pruning { method: &method, original, baseline };
+        let pruning = Pruning { method: &method, schedule: step.schedule, original, baseline };
         match step.goal {
             ChannelGoal::Remove { fraction, steps, .. } => pruning.to_sparsity(workshop, work, fraction, steps),
             ChannelGoal::Floor { floor, until, rounds } => pruning.to_floor(workshop, work, floor, until, rounds),
@@ -80,7 +84,7 @@ impl Pruning<'_> {
         let start = self.method.gone(&work.graph);
         // Without retraining, several steps remove what one would.
         let steps = if workshop.has_labels() { steps } else { 1 };
-        for (i, sparsity) in cubic(start.min(fraction), fraction, steps).into_iter().enumerate() {
+        for (i, sparsity) in self.schedule.sparsities(start.min(fraction), fraction, steps).into_iter().enumerate() {
             let round = work.rounds.len() + 1;
             let (graph, masks) = self.method.shrink(workshop, &work.graph, sparsity, &mut work.notes)?;
             work.graph = workshop.retrain(&format!("step-{}", i + 1), graph, &masks)?;
@@ -202,12 +206,16 @@ impl Shrink for WeightPruning {
         sparsity: Sparsity,
         notes: &mut Vec<String>,
     ) -> Result<(Graph, Masks), RunError> {
-        let WeightPruning { scope, pattern, criterion, calibration_samples, .. } = *self;
+        let WeightPruning { scope, pattern, criterion, calibration_samples, rewind_epoch, .. } = *self;
         match criterion {
             Choice::Scores(criterion) => {
                 let stats = workshop.statistics(graph, criterion, calibration_samples)?;
                 let masks = Pruner { sparsity, scope, pattern, criterion }.select(graph, &stats)?;
-                Ok((apply_masks(graph, &masks)?, masks))
+                let weights = match rewind_epoch {
+                    Some(epoch) => &workshop.rewound(epoch)?,
+                    None => graph,
+                };
+                Ok((apply_masks(weights, &masks)?, masks))
             }
             Choice::SparseGpt => {
                 let calibration = workshop.calibration(criterion.name(), calibration_samples)?;

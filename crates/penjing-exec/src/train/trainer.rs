@@ -74,6 +74,8 @@ impl StopFlag {
 pub struct Trainer {
     /// How to train.
     pub settings: TrainSettings,
+    /// End after so many epochs, at the learning rates of all that the settings ask for.
+    pub until: Option<u64>,
     /// Measure the accuracy on the validation split after each epoch, where there is one. Early stopping does so anyway.
     pub validate: bool,
     /// Where to save a checkpoint after each epoch and on interruption.
@@ -109,7 +111,8 @@ impl Trainer {
     /// to resume from belongs to another training.
     pub fn fit(&self, executor: &mut dyn Executor, data: &Dataset, progress: &mut dyn Progress) -> Result<FitReport, ExecError> {
         let mut run = Run::start(self, executor, data, progress)?;
-        while run.position.epoch < self.settings.epochs {
+        let epochs = self.until.map_or(self.settings.epochs, |until| until.min(self.settings.epochs));
+        while run.position.epoch < epochs {
             if !run.train_epoch()? {
                 return run.interrupted();
             }
@@ -376,6 +379,28 @@ mod tests {
         let (full, rest) = (&losses[..per_epoch - 1], losses[per_epoch - 1]);
         let by_hand = (full.iter().map(|l| f64::from(*l) * 8.0).sum::<f64>() + f64::from(rest) * last as f64) / n as f64;
         assert!((f64::from(report.epochs[0].mean_loss) - by_hand).abs() < 1e-6);
+        Ok(())
+    }
+
+    /// The weights after some of the epochs are those that all of them pass through.
+    #[test]
+    fn a_training_that_ends_earlier_is_the_beginning_of_the_whole() -> Outcome {
+        let (_folder, data) = clusters(60)?;
+        let settings = TrainSettings { schedule: Schedule::new(Shape::Cosine), ..settings() };
+        let (mut part, mut whole) = (Linear::new(2, 3), Linear::new(2, 3));
+        let trainer = Trainer { settings, until: Some(2), ..Trainer::default() };
+        let report = trainer.fit(&mut part, &data, &mut Silent)?;
+        assert_eq!((report.epochs.len(), report.ended), (2, Ended::Finished));
+        let stop = StopFlag::default();
+        let interrupted = Trainer { settings, stop: stop.clone(), ..Trainer::default() };
+        interrupted.fit(&mut whole, &data, &mut |event: Event<'_>| {
+            if let Event::EpochEnded(EpochSummary { epoch: 2, .. }) = event {
+                stop.request();
+            }
+        })?;
+        for id in part.trainable() {
+            assert_eq!(part.weight(id)?, whole.weight(id)?);
+        }
         Ok(())
     }
 
