@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use penjing_graph::channels::Channels;
 use penjing_graph::onnx::proto::{
     AttributeProto, AttributeType, DataLocation, Dimension, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, SparseTensorProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
@@ -54,7 +55,13 @@ fn model(graph: GraphProto) -> ModelProto {
 }
 
 fn refusal(model: &ModelProto) -> String {
-    onnx::read_bytes(model.encode_to_vec(), None).map_or_else(|e| e.to_string(), |_| "is read".into())
+    let read = onnx::read_bytes(model.encode_to_vec(), None);
+    let searched = |graph| {
+        // What is read can be searched for channels, whatever it says of itself.
+        drop(Channels::find(&graph, true));
+        "is read".into()
+    };
+    read.map_or_else(|e| e.to_string(), searched)
 }
 
 #[test]
@@ -301,6 +308,9 @@ fn samples() -> Vec<(PathBuf, Vec<u8>)> {
 /// Reads what may be broken; what is read must also survive being written.
 fn read_and_write(bytes: Vec<u8>, folder: &Path) -> Result<(), GraphError> {
     let graph = onnx::read_bytes(bytes, Some(folder))?;
+    let channels = Channels::find(&graph, false);
+    // A cut may be refused, but does not panic.
+    drop(channels.cut(&graph, &channels.groups.iter().map(|g| vec![0; usize::from(g.channels > 1)]).collect()));
     let written = onnx::to_bytes(&graph, WriteOptions { sparse: true, ..WriteOptions::default() })?;
     if let Err(e) = onnx::read_bytes(written, None) {
         panic!("what was written is refused: {e}");

@@ -33,8 +33,6 @@ pub(crate) struct Prune {
     /// Prune to exactly this fraction of zeros, 0 to 1
     #[arg(long, value_name = "FRACTION", conflicts_with_all = ["max_drop", "min_accuracy"])]
     sparsity: Option<f64>,
-    #[command(flatten)]
-    channels: ChannelOptions,
     /// Reach --sparsity or a budget in so many steps, retraining after each
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     steps: usize,
@@ -109,6 +107,8 @@ pub(crate) struct Prune {
     train: TrainOptions,
     #[command(flatten)]
     zoo: ZooOptions,
+    #[command(flatten)]
+    channels: ChannelOptions,
 }
 
 /// What only channels have

@@ -3,7 +3,9 @@
 use crate::{Dim, Graph, NodeId, ValueId};
 
 /// Axes of more positions than this are never channels.
-const LONGEST: usize = 1 << 22;
+const LONGEST: usize = 1 << 20;
+/// Positions of all axes together, beyond which further axes count as one position each: no file makes this take all memory.
+const MOST: usize = 1 << 25;
 
 /// One axis of one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +92,7 @@ impl Atoms {
         for (_, value) in graph.values() {
             atoms.values.push(atoms.rows.len() as u32);
             for dim in value.shape.iter().flatten() {
-                let fixed = dim.fixed().filter(|n| *n <= LONGEST);
+                let fixed = dim.fixed().filter(|n| *n <= LONGEST && atoms.positions.0.len() + n <= MOST);
                 let len = fixed.unwrap_or(1).max(1) as u32;
                 atoms.rows.push(Row { first: atoms.positions.0.len() as u32, len, fixed: fixed.is_some_and(|n| n > 0) });
                 for _ in 0..len {

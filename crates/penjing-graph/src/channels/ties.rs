@@ -235,9 +235,19 @@ impl<'a> Ties<'a> {
     /// Two positions are one.
     pub(crate) fn tie(&mut self, a: Place, i: usize, b: Place, j: usize) {
         let (Some(a), Some(b)) = (self.resolve(a), self.resolve(b)) else { return };
+        if !self.has(a, i) || !self.has(b, j) {
+            self.pin(a, "its size is not known here");
+            self.pin(b, "its size is not known here");
+            return;
+        }
         self.mention(a);
         self.mention(b);
         self.findings.atoms.tie(a, i, b, j);
+    }
+
+    /// Whether an axis is known to have a position of that number.
+    fn has(&self, axis: Axis, position: usize) -> bool {
+        self.findings.atoms.size(axis).is_some_and(|size| position < size)
     }
 
     /// All positions stay; the reason completes "… stays: node `x` (Op): …".
@@ -259,6 +269,9 @@ impl<'a> Ties<'a> {
     /// One position stays.
     pub(crate) fn position_stays(&mut self, place: Place, position: usize, reason: &str) {
         let Some(axis) = self.resolve(place) else { return };
+        if !self.has(axis, position) {
+            return self.pin(axis, reason);
+        }
         self.mention(axis);
         self.findings.atoms.pin_position(axis, position, Pin { node: Some(self.id), reason: reason.into(), approximate: false });
     }

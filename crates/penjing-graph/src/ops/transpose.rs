@@ -104,7 +104,7 @@ impl Operator for DepthToSpace {
 
     fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
         let channels = ties.output_shape(0).get(1).and_then(Dim::fixed).ok_or("its number of channels is not known")?;
-        let area = self.block_size * self.block_size;
+        let area = self.block_size.checked_mul(self.block_size).ok_or("its block is larger than any number of channels")?;
         ties.same(Place::In(0, 0), Place::Out(0, 0));
         for c in 0..channels {
             for cell in 0..area {
