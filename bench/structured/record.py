@@ -39,9 +39,9 @@ def accuracy(records):
             "before": fmean(before),
             "after": fmean(after),
             "after_deviation": stdev(after) if len(after) > 1 else None,
-            "change": -mean,
-            "change_low": None if low is None else -high,
-            "change_high": None if high is None else -low,
+            "change": mean,
+            "change_low": low,
+            "change_high": high,
         })
     rows.sort(key=lambda row: -row["after"])
     lines = ["| criterion | seeds | MACs left | test before | test after | change (95 %) |", "|---|---:|---:|---:|---:|---:|"]

@@ -11,7 +11,7 @@
 # real weights and a quarter of their channels, timed in ONNX Runtime and in the built-in executor, original and result in turn; with
 # channels in multiples of 8 and in any number. About five minutes.
 #
-# `--quick` shows that the script works: lenet-5, seed 0, one epoch, two criteria. PENJING names a built binary to use.
+# `--quick` shows that the script works: lenet-300-100, seed 0, one epoch, two criteria. PENJING names a built binary to use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -28,7 +28,8 @@ while (($#)); do
 done
 network=resnet-20 criteria=(l1 l2 bn-scale taylor fpgm random) epochs=3 again=1 work=.cache/bench/structured
 if [[ -n $quick ]]; then
-    network=lenet-5 criteria=(l1 random) epochs=1 again=1 work=.cache/bench/structured-quick seeds=(0)
+    network=lenet-300-100 criteria=(l1 random) epochs=1 again=1 work=.cache/bench/structured-quick seeds=(0)
+    rm -rf "$work"
 fi
 ((${#seeds[@]})) || seeds=(0 1 2)
 [[ -n $out ]] || out=$([[ -n $quick ]] && echo "$work" || echo bench/structured/results)

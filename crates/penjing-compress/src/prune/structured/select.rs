@@ -84,6 +84,8 @@ pub struct Selection<'a> {
     pools: Vec<Vec<usize>>,
     /// The channels of each group, in the order in which they go.
     order: Vec<Vec<usize>>,
+    /// Their scores, in the same order.
+    scores: Vec<Vec<f32>>,
 }
 
 impl<'a> Selection<'a> {
@@ -122,10 +124,13 @@ impl<'a> Selection<'a> {
             // Ties go to the lower index, so that a rerun removes the same channels.
             pool.sort_by(|a, b| score(a).total_cmp(&score(b)).then(a.cmp(b)));
         }
-        let mut order = vec![vec![]; channels.groups.len()];
-        pools.iter().flatten().for_each(|(g, channel)| order[*g].push(*channel));
+        let (mut order, mut in_order) = (vec![vec![]; channels.groups.len()], vec![vec![]; channels.groups.len()]);
+        for candidate in pools.iter().flatten() {
+            order[candidate.0].push(candidate.1);
+            in_order[candidate.0].push(score(candidate));
+        }
         let pools = pools.into_iter().map(|pool| pool.into_iter().map(|(g, _)| g).collect()).collect();
-        Ok(Selection { graph, channels, costs: node_costs(graph), limits, pools, order })
+        Ok(Selection { graph, channels, costs: node_costs(graph), limits, pools, order, scores: in_order })
     }
 
     /// Removes that share of every pool, as far as the limits let it.
@@ -172,7 +177,7 @@ impl<'a> Selection<'a> {
     }
 
     /// The smallest share of every pool without which no more than `most` of the budget's unit is left; what rounding took beyond
-    /// that is given back, group by group.
+    /// that is given back.
     ///
     /// # Errors
     /// When not even all that can go is enough.
@@ -191,14 +196,18 @@ impl<'a> Selection<'a> {
             }
         }
         let mut counts = if fits(&self.counts(0.0))? { self.counts(0.0) } else { self.counts(high) };
-        for (g, group) in self.channels.groups.iter().enumerate() {
-            while counts[g] > 0 {
-                let left = self.allowed(group, group.channels - counts[g] + 1);
-                let before = std::mem::replace(&mut counts[g], group.channels - left);
-                if !fits(&counts)? {
-                    counts[g] = before;
-                    break;
-                }
+        let mut open: Vec<usize> = (0..counts.len()).collect();
+        loop {
+            // The channel with the highest score of those that went comes back first, and with it what rounding asks for.
+            open.retain(|g| counts[*g] > 0);
+            let last = |g: &usize| self.scores[*g][counts[*g] - 1];
+            let Some(g) = open.iter().copied().max_by(|a, b| last(a).total_cmp(&last(b)).then(b.cmp(a))) else { break };
+            let group = &self.channels.groups[g];
+            let left = self.allowed(group, group.channels - counts[g] + 1);
+            let before = std::mem::replace(&mut counts[g], group.channels - left);
+            if !fits(&counts)? {
+                counts[g] = before;
+                open.retain(|other| *other != g);
             }
         }
         Ok(self.removal(&counts))
