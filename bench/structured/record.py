@@ -20,7 +20,13 @@ def step(record):
 
 
 def macs_left(record):
-    return record["cost"]["result"]["macs"] / record["cost"]["original"]["macs"]
+    """Fraction of the multiply-accumulates that is left; None where free dimensions leave them unknown."""
+    before, after = (record["cost"][which]["macs"] for which in ("original", "result"))
+    return after / before if before else None
+
+
+def percent(fraction):
+    return "?" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def accuracy(records):
@@ -59,18 +65,18 @@ def speed(records):
     rows = []
     for name, record in records.items():
         for measured in record["speed"]:
-            fewer = 1 / macs_left(record)
+            left = macs_left(record)
             rows.append({
                 "network": name.rsplit("-by-", 1)[0],
                 "multiple_of": step(record)["limits"]["round-to"],
                 "runtime": measured["runtime"],
-                "macs_left": macs_left(record),
+                "macs_left": left,
                 "file_left": record["size"]["result"]["bytes"] / record["size"]["original"]["bytes"],
                 "speed_up": measured["speed_up"],
                 "interval": measured["interval"],
                 "rounds": measured["rounds"],
                 "milliseconds": [measured["original_ms"], measured["result_ms"]],
-                "speed_up_per_mac": measured["speed_up"] / fewer,
+                "speed_up_per_mac": None if left is None else measured["speed_up"] * left,
             })
     lines = [
         "| network | channels in | runtime | MACs left | file left | time | speed-up (95 %) | speed-up ÷ MAC ratio |",
@@ -80,9 +86,9 @@ def speed(records):
         multiple = "any number" if row["multiple_of"] == 1 else f"multiples of {row['multiple_of']}"
         before, after = row["milliseconds"]
         lines.append(
-            f"| {row['network']} | {multiple} | {row['runtime']} | {100 * row['macs_left']:.1f} % | {100 * row['file_left']:.1f} % | "
+            f"| {row['network']} | {multiple} | {row['runtime']} | {percent(row['macs_left'])} | {100 * row['file_left']:.1f} % | "
             f"{before:.2f} → {after:.2f} ms | {row['speed_up']:.2f} ({row['interval']['low']:.2f} to {row['interval']['high']:.2f}) | "
-            f"{row['speed_up_per_mac']:.2f} |"
+            f"{'' if row['speed_up_per_mac'] is None else format(row['speed_up_per_mac'], '.2f')} |"
         )
     return rows, lines
 

@@ -530,10 +530,12 @@ fn channels_left(outcome: &Outcome) -> Vec<String> {
     let of = |before: u64, after: u64| {
         format!("{} → {} ({:.1} %)", grouped(before), grouped(after), 100.0 * after as f64 / before.max(1) as f64)
     };
+    // Free dimensions other than the batch leave them unknown.
+    let macs = if original.macs == 0 { "not known".into() } else { of(original.macs, result.macs) };
     vec![
         table(&["channels of", "before", "left"], &rows),
         format!("Removed {} of {total} channels ({:.1} %)", total - left, 100.0 * (total - left) as f64 / total.max(1) as f64),
-        format!("MACs {}, parameters {}", of(original.macs, result.macs), of(original.parameters as u64, result.parameters as u64)),
+        format!("MACs {}, parameters {}", macs, of(original.parameters as u64, result.parameters as u64)),
     ]
 }
 

@@ -161,7 +161,9 @@ impl<'a> Selection<'a> {
 
     /// The number of channels that a group keeps where `left` are asked for: no fewer, in steps that fill a multiple of positions.
     fn allowed(&self, group: &ChannelGroup, left: usize) -> usize {
-        let positions = group.members.iter().map(|m| m.positions(0).len().max(1)).min().unwrap_or(1);
+        // A head is one position where heads have an axis of their own, and many in the weights, which are what a runtime packs.
+        let weights = group.members.iter().filter(|m| self.graph.tensor(m.axis.value).is_some());
+        let positions = weights.map(|m| m.positions(0).len().max(1)).min().unwrap_or(1);
         let step = self.limits.round_to.max(1) / gcd(self.limits.round_to.max(1), positions);
         left.max(self.limits.min_channels.max(1)).next_multiple_of(step).min(group.channels)
     }
