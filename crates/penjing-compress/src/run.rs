@@ -18,10 +18,10 @@ use crate::floor::{Floor, FloorVerdict};
 use crate::gain::FileSize;
 use crate::journal::{INPUT, Journal, hexadecimal};
 use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
-use crate::prune::criteria::{Criterion, Needs};
-use crate::prune::structured::{Cost, group_channels};
+use crate::prune::criteria::Needs;
+use crate::prune::structured::{Cost, GroupChannels};
 use crate::prune::{self, Masks, PruneError, Pruning, Stats, TrainingSamples};
-use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
+use crate::recipe::{ChannelGoal, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
 
@@ -168,7 +168,7 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
         (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
         (None, None) => None,
     };
-    let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None, cut: false };
+    let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None, channels: vec![] };
     for step in &recipe.steps {
         match step {
             Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
@@ -230,8 +230,8 @@ pub(crate) struct Work {
     pub(crate) missed: Option<String>,
     /// The floor that holds for the result.
     pub(crate) floor: Option<Floor>,
-    /// Whether channels were cut, so that the result may be faster.
-    pub(crate) cut: bool,
+    /// The groups of channels that were cut, so that the result may be faster.
+    pub(crate) channels: Vec<GroupChannels>,
 }
 
 /// All that a method may use: data, training, measuring, memory.
@@ -358,28 +358,14 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 
     /// What a criterion needs to know of a network, from so many training samples.
-    pub(crate) fn statistics(&mut self, graph: &Graph, criterion: &dyn Criterion, samples: usize) -> Result<Stats, RunError> {
+    pub(crate) fn statistics(&mut self, graph: &Graph, criterion: &str, needs: Needs, samples: usize) -> Result<Stats, RunError> {
         let seed = self.retrain.seed;
-        let needs = criterion.needs();
         if needs == Needs::Weights {
             return Ok(Stats::seeded(seed));
         }
-        let calibration = self.calibration(criterion.name(), samples)?;
+        let calibration = self.calibration(criterion, samples)?;
         let layers = prune::layers(graph)?;
         Ok(Stats::collect(&mut *cpu_executor(graph)?, &layers, &calibration, needs, self.retrain.loss, seed)?)
-    }
-
-    /// Nothing but the seed, for criteria that need no more.
-    pub(crate) fn seeded(&self) -> Stats {
-        Stats::seeded(self.retrain.seed)
-    }
-
-    /// What a criterion for channels needs to know of a network.
-    pub(crate) fn channel_statistics(&mut self, graph: &Graph, step: &ChannelPruning) -> Result<Stats, RunError> {
-        let calibration = self.calibration(step.criterion.name(), step.calibration_samples)?;
-        let layers = prune::layers(graph)?;
-        let (needs, loss, seed) = (step.criterion.needs(), self.retrain.loss, self.retrain.seed);
-        Ok(Stats::collect(&mut *cpu_executor(graph)?, &layers, &calibration, needs, loss, seed)?)
     }
 
     /// Some inputs to run a network on; `None` where their shape is not known.
@@ -553,7 +539,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             (Some(original), Some(result)) => Some(MetricChange { original, result }),
             _ => None,
         };
-        let speed = if work.cut { self.speed(original, &candidate)? } else { vec![] };
+        let speed = if work.channels.is_empty() { vec![] } else { self.speed(original, &candidate)? };
         let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
         let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();
         let size_of_result = FileSize::of(written.files.iter().map(PathBuf::as_path))?;
@@ -591,7 +577,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             likeness,
             metric,
             layers: prune::layer_sparsities(&result),
-            channels: if work.cut { group_channels(original, &result) } else { vec![] },
+            channels: work.channels,
             cost: CostChange { original: Cost::of(original), result: Cost::of(&result) },
             speed,
             rounds: work.rounds,

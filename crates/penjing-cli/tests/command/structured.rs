@@ -61,6 +61,21 @@ fn the_floor_holds_for_channels_too() {
 }
 
 #[test]
+fn a_floor_that_nothing_breaks_ends_where_no_more_can_go() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    let train = ["train", "lenet-300-100", "--data", &data, "--epochs", "1", "-o", "whole.onnx"];
+    assert_eq!(run(&train, folder.path()).2, Some(0));
+    let prune = ["prune", "whole.onnx", "--structured", "--max-drop", "100", "--min-channels", "100", "--data", &data, "--epochs", "1"];
+    let (out, err, code) = run(&[&prune[..], &["--rounds", "8", "-o", "cut.onnx"]].concat(), folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    // 104 of 300, the next multiple of 8, and 100 of 100 are the least that can be left; the search comes near.
+    let least = (784 * 104 + 104 * 100 + 100 * 10) as f64;
+    let left = macs(&onnx::read(folder.path().join("cut.onnx")).expect("a model")) as f64;
+    assert!((least..1.3 * least).contains(&left), "{left} of {least}: {err}");
+}
+
+#[test]
 fn what_does_not_go_together_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let refused = |args: &[&str]| {

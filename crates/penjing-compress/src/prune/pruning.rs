@@ -5,9 +5,10 @@ use penjing_graph::Graph;
 use penjing_graph::onnx::{self, WriteOptions};
 
 use super::criteria::Choice;
-use super::structured::ChannelCut;
+use super::structured::{ChannelCut, group_channels};
 use super::{
-    Compensated, FloorSearch, Mark, Masks, Pruner, PruningSchedule, Sparsity, Until, apply_masks, layer_sparsities, layers, sparsegpt,
+    Compensated, FloorSearch, Mark, Masks, PruneError, Pruner, PruningSchedule, Sparsity, Until, apply_masks, layer_sparsities, layers,
+    sparsegpt,
 };
 use crate::floor::{Floor, Limit};
 use crate::outcome::Round;
@@ -71,13 +72,14 @@ impl Pruning<'_> {
         work: &mut Work,
     ) -> Result<(), RunError> {
         step.check().map_err(RunError::Recipe)?;
-        work.cut = true;
         let method = ChannelCut::new(step, original)?;
         let pruning = Pruning { method: &method, schedule: step.schedule, original, baseline };
         match step.goal {
-            ChannelGoal::Remove { fraction, steps, .. } => pruning.to_sparsity(workshop, work, fraction, steps),
-            ChannelGoal::Floor { floor, until, rounds } => pruning.to_floor(workshop, work, floor, until, rounds),
+            ChannelGoal::Remove { fraction, steps, .. } => pruning.to_sparsity(workshop, work, fraction, steps)?,
+            ChannelGoal::Floor { floor, until, rounds } => pruning.to_floor(workshop, work, floor, until, rounds)?,
         }
+        work.channels = group_channels(original, &work.graph, step.approximate);
+        Ok(())
     }
 
     fn to_sparsity(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work, fraction: Sparsity, steps: usize) -> Result<(), RunError> {
@@ -125,7 +127,15 @@ impl Pruning<'_> {
         let mut highest: Option<f64> = None;
         while let Some(sparsity) = search.next(spare) {
             let number = work.rounds.len() + 1;
-            let (graph, masks) = self.method.shrink(workshop, held.as_ref().unwrap_or(&work.graph), sparsity, &mut work.notes)?;
+            let shrunk = self.method.shrink(workshop, held.as_ref().unwrap_or(&work.graph), sparsity, &mut work.notes);
+            let (graph, masks) = match shrunk {
+                // As little as that cannot be had: the search goes on between the last that held and here.
+                Err(RunError::Prune(PruneError::BudgetOutOfReach { .. } | PruneError::NoChannels)) => {
+                    search.note(sparsity, Mark::Broke);
+                    continue;
+                }
+                shrunk => shrunk?,
+            };
             let stage = format!("round-{number}");
             let graph = workshop.retrain(&stage, graph, &masks)?;
             let Judged { score, verdict } = workshop.judge(&stage, &graph, baseline, floor)?;
@@ -209,7 +219,7 @@ impl Shrink for WeightPruning {
         let WeightPruning { scope, pattern, criterion, calibration_samples, rewind_epoch, .. } = *self;
         match criterion {
             Choice::Scores(criterion) => {
-                let stats = workshop.statistics(graph, criterion, calibration_samples)?;
+                let stats = workshop.statistics(graph, criterion.name(), criterion.needs(), calibration_samples)?;
                 let masks = Pruner { sparsity, scope, pattern, criterion }.select(graph, &stats)?;
                 let weights = match rewind_epoch {
                     Some(epoch) => &workshop.rewound(epoch)?,

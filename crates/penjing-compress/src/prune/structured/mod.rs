@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 pub use score::{Normalize, Reduce, scores};
 pub use select::{Budget, ChannelScope, Limits, Selection};
 
-use super::criteria::Needs;
 use super::{Masks, PruneError, Shrink, Sparsity, Stats};
 use crate::recipe::{ChannelGoal, ChannelPruning};
 use crate::run::{RunError, Workshop};
@@ -160,10 +159,8 @@ impl Shrink for ChannelCut<'_> {
         notes: &mut Vec<String>,
     ) -> Result<(Graph, Masks), RunError> {
         let cuttable = Cuttable::new(graph, self.step.approximate)?;
-        let stats = match self.step.criterion.needs() {
-            Needs::Weights => workshop.seeded(),
-            Needs::Gradients | Needs::Activations => workshop.channel_statistics(&cuttable.graph, self.step)?,
-        };
+        let criterion = self.step.criterion;
+        let stats = workshop.statistics(&cuttable.graph, criterion.name(), criterion.needs(), self.step.calibration_samples)?;
         let removal = self.select(&cuttable, amount, &stats)?;
         let (cut, masked) = (cuttable.cut(&removal)?, cuttable.masked(&removal)?);
         let inputs = if self.step.approximate { None } else { workshop.sample_inputs(&cut)? };
@@ -184,8 +181,8 @@ impl Shrink for ChannelCut<'_> {
 }
 
 /// The channels of every group of `before`, and how many of them are left in `after`.
-pub fn group_channels(before: &Graph, after: &Graph) -> Vec<GroupChannels> {
-    let found = |graph: &Graph| Cuttable::new(graph, false).map(|c| c.channels.groups).unwrap_or_default();
+pub fn group_channels(before: &Graph, after: &Graph, approximate: bool) -> Vec<GroupChannels> {
+    let found = |graph: &Graph| Cuttable::new(graph, approximate).map(|c| c.channels.groups).unwrap_or_default();
     let left: BTreeMap<String, usize> = found(after).into_iter().map(|g| (g.name, g.channels)).collect();
     let before = found(before).into_iter();
     // A group of which one channel is left cannot be cut any more.
