@@ -181,7 +181,7 @@ impl<B: Kernels> Executor for Engine<B> {
         };
         let value = match value {
             Value::Float(t) => Value::Float(self.masked(id, t)),
-            other @ (Value::Int(_) | Value::Bool(_)) => other,
+            other @ (Value::Int(_) | Value::Bool(_) | Value::Codes(..)) => other,
         };
         self.weights.insert(id, value);
         self.changed.insert(id);

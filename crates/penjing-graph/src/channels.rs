@@ -184,7 +184,17 @@ fn giver(graph: &Graph, group: &ChannelGroup) -> Option<NodeId> {
 
 fn multiplies_weights(graph: &Graph, id: NodeId) -> bool {
     use crate::ops::Op;
-    matches!(graph.node(id).op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul(_))
+    matches!(
+        graph.node(id).op,
+        Op::Conv(_)
+            | Op::ConvTranspose(_)
+            | Op::Gemm(_)
+            | Op::MatMul(_)
+            | Op::QLinearConv(_)
+            | Op::QLinearMatMul(_)
+            | Op::ConvInteger(_)
+            | Op::MatMulInteger(_)
+    )
 }
 
 fn name(graph: &Graph, group: &ChannelGroup) -> String {

@@ -4,6 +4,7 @@
 
 mod builder;
 pub mod channels;
+mod codes;
 mod cost;
 mod error;
 mod graph;
@@ -14,6 +15,7 @@ mod partial;
 pub mod passes;
 mod roles;
 mod shape;
+pub mod small_float;
 mod tensor;
 pub mod weights;
 mod whole_file;
@@ -26,5 +28,6 @@ pub use graph::{Edit, Graph, NEWEST_OPSET, Node, NodeId, OLDEST_OPSET, Value, Va
 pub use partial::{PartialInt, PartialValue};
 pub use roles::{Role, roles};
 pub use shape::Dim;
+pub use small_float::SmallFloat;
 pub use tensor::{DataType, Element, Tensor, element_count};
 pub use whole_file::write_whole;

@@ -304,8 +304,14 @@ impl Tensor {
     /// The elements at some positions of one axis, in that order.
     ///
     /// # Errors
-    /// For types whose elements share octets, or have none of a fixed size.
+    /// For strings.
     pub fn taken(&self, axis: usize, positions: &[u32]) -> Result<Tensor, GraphError> {
+        if self.dtype.bits().is_some_and(|bits| bits < 8)
+            && let Some(codes) = self.codes()
+        {
+            let taken = Tensor::new(self.dims.clone(), codes.into_owned()).taken(axis, positions)?;
+            return Tensor::from_codes(self.dtype, taken.dims(), taken.raw().map_or(&[], |raw| raw));
+        }
         let whole = self.dtype.bits().filter(|bits| bits % 8 == 0).zip(self.raw());
         let mut dims = self.dims.clone();
         dims[axis] = positions.len();

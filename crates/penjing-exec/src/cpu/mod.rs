@@ -20,6 +20,7 @@ pub(crate) mod memory;
 pub(crate) mod optimizer;
 mod panels;
 pub(crate) mod pool;
+pub(crate) mod quantize;
 mod simd;
 pub(crate) mod softmax;
 mod tile;

@@ -5,7 +5,7 @@ use std::f32::consts::PI;
 use burn_backend::Backend;
 use burn_backend::ops::{ActivationOps, ConvOptions, PadMode};
 use burn_backend::tensor::{BoolTensor, FloatTensor, IntTensor};
-use burn_backend::{BoolDType, IntDType, Shape, Slice, TensorMetadata, read_sync};
+use burn_backend::{BoolDType, FloatDType, IntDType, Shape, Slice, TensorMetadata, read_sync};
 
 use super::Float;
 use super::activation::log_softmax;
@@ -229,6 +229,17 @@ pub(crate) trait Kernels: Backend {
         burn_batch_norm_grad::<Self>(x, scale, mean, variance, epsilon, dy)
     }
 
+    /// Codes round(x / scale) + zero, halves to even, within `range`, of type `to`. Scale and zero have x's rank and repeat over
+    /// axes of size 1.
+    fn to_codes(x: FloatTensor<Self>, scale: FloatTensor<Self>, zero: FloatTensor<Self>, range: [f32; 2], to: IntDType) -> IntTensor<Self> {
+        burn_to_codes::<Self>(x, scale, zero, range, to)
+    }
+
+    /// (x − zero) · scale in single precision. Scale and zero have x's rank and repeat over axes of size 1.
+    fn from_codes(x: IntTensor<Self>, scale: FloatTensor<Self>, zero: FloatTensor<Self>) -> FloatTensor<Self> {
+        burn_from_codes::<Self>(x, scale, zero)
+    }
+
     /// Mean softmax cross-entropy of logits [N, C] and its gradient: with target q = (1 − smoothing)·one-hot + smoothing/C,
     /// L = −Σ q·log p / N and dz = (p − q) / N.
     fn cross_entropy(logits: FloatTensor<Self>, classes: &[u32], smoothing: f32) -> (f32, FloatTensor<Self>) {
@@ -275,6 +286,23 @@ pub(crate) trait Kernels: Backend {
 /// [`Kernels::matmul`] as Burn has it.
 pub(super) fn burn_matmul<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     B::float_matmul(a, b)
+}
+
+/// [`Kernels::to_codes`] out of simpler operations.
+pub(super) fn burn_to_codes<B: Backend>(
+    x: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    zero: FloatTensor<B>,
+    [lo, hi]: [f32; 2],
+    to: IntDType,
+) -> IntTensor<B> {
+    let codes = B::float_add(B::float_round(B::float_div(x, scale)), zero);
+    B::float_into_int(B::float_clamp(codes, f64::from(lo).into(), f64::from(hi).into()), to)
+}
+
+/// [`Kernels::from_codes`] out of simpler operations.
+pub(super) fn burn_from_codes<B: Backend>(x: IntTensor<B>, scale: FloatTensor<B>, zero: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_mul(B::float_sub(B::int_into_float(x, FloatDType::F32), zero), scale)
 }
 
 /// [`Kernels::arithmetic`] as Burn has it.

@@ -2,13 +2,12 @@
 
 use burn_backend::tensor::{BoolTensor, IntTensor};
 use burn_backend::{BoolDType, DType, TensorMetadata};
-use penjing_graph::DataType;
-use penjing_graph::ops::{Binary, Clip, Dropout, Unary, Variadic};
+use penjing_graph::ops::{Binary, Cast, Clip, Dropout, Unary, Variadic};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::device::Bounds;
-use super::{Call, Done, Float, Kernels, Mode, Value, broadcast, device_type};
+use super::{Call, Done, Float, Kernels, Mode, Value, broadcast, device_type, quantize};
 use crate::ExecError;
 
 pub(super) fn unary<B: Kernels>(op: Unary, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
@@ -18,7 +17,7 @@ pub(super) fn unary<B: Kernels>(op: Unary, mut call: Call<'_, B>) -> Result<Done
         (Value::Int(x), Unary::Abs) => return Ok(Done::constant(Value::Int(B::int_abs(x)))),
         (Value::Int(x), Unary::Neg) => return Ok(Done::constant(Value::Int(B::int_neg(x)))),
         (Value::Int(x), Unary::Sign) => return Ok(Done::constant(Value::Int(B::int_sign(x)))),
-        (other @ (Value::Int(_) | Value::Bool(_)), _) => {
+        (other @ (Value::Int(_) | Value::Bool(_) | Value::Codes(..)), _) => {
             return Err(call.refuse(format!("it is of type {}, which the built-in executor does not run here", other.dtype().name())));
         }
     };
@@ -236,7 +235,7 @@ fn int_variadic<B: Kernels>(op: Variadic, values: Vec<Value<B>>, dims: &[usize])
         .into_iter()
         .map(|value| match value.expand(dims) {
             Value::Int(t) => Some(t),
-            Value::Float(_) | Value::Bool(_) => None,
+            Value::Float(_) | Value::Bool(_) | Value::Codes(..) => None,
         })
         .collect::<Option<_>>()?;
     if ints.windows(2).any(|pair| pair[0].dtype() != pair[1].dtype()) {
@@ -293,13 +292,13 @@ pub(super) fn clip<B: Kernels>(op: Clip, mut call: Call<'_, B>) -> Result<Done<B
             let x = lo.map_or(x.clone(), |lo| B::int_clamp_min(x, (lo as i64).into()));
             Ok(Done::constant(Value::Int(hi.map_or(x.clone(), |hi| B::int_clamp_max(x, (hi as i64).into())))))
         }
-        Value::Bool(_) => Err(call.refuse("it is of booleans")),
+        Value::Bool(_) | Value::Codes(..) => Err(call.refuse("it is of booleans or codes")),
     }
 }
 
-pub(super) fn cast<B: Kernels>(to: DataType, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
-    let Some(to) = device_type(to) else {
-        return Err(call.refuse(format!("values of type {} are not run by the built-in executor", to.name())));
+pub(super) fn cast<B: Kernels>(op: Cast, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
+    let Some(to) = device_type(op.to) else {
+        return quantize::cast(op, call);
     };
     match call.value(0)? {
         Value::Float(x) if to.is_float() => {

@@ -5,18 +5,19 @@
 //! that needs the elements in order of the shape gets a copy.
 
 use burn_backend::ops::FloatTensorOps;
-use burn_backend::{Bytes, DType, Shape, TensorMetadata};
+use burn_backend::{Bytes, DType, Element, IntDType, Shape, TensorMetadata};
 use burn_flex::{Flex, FlexTensor, Layout};
 
 use super::device::{
     Adam, Arithmetic, Bounds, Function, Kernels, Sgd, Span, burn_adam, burn_arithmetic, burn_batch_norm, burn_batch_norm_grad,
-    burn_channel_sum, burn_clip, burn_clip_grad, burn_conv, burn_conv_input_grad, burn_conv_weight_grad, burn_cut, burn_function,
-    burn_gelu, burn_gelu_grad, burn_layer_norm, burn_layer_norm_grad, burn_matmul, burn_max_pool, burn_max_pool_grad, burn_place,
-    burn_relu, burn_relu_grad, burn_scalar, burn_scale_and_shift, burn_sgd, burn_softmax, burn_softmax_grad, burn_spatial_mean,
-    burn_spatial_mean_grad, burn_sum, ordered_sum_of_squares,
+    burn_channel_sum, burn_clip, burn_clip_grad, burn_conv, burn_conv_input_grad, burn_conv_weight_grad, burn_cut, burn_from_codes,
+    burn_function, burn_gelu, burn_gelu_grad, burn_layer_norm, burn_layer_norm_grad, burn_matmul, burn_max_pool, burn_max_pool_grad,
+    burn_place, burn_relu, burn_relu_grad, burn_scalar, burn_scale_and_shift, burn_sgd, burn_softmax, burn_softmax_grad, burn_spatial_mean,
+    burn_spatial_mean_grad, burn_sum, burn_to_codes, ordered_sum_of_squares,
 };
 use super::window::Sliding;
 use crate::cpu::matmul::Matrix;
+use crate::cpu::quantize::{self, Code, Grid};
 use crate::cpu::{batch_norm, conv, elementwise, functions, layer_norm, layout, matmul, optimizer, pool, softmax};
 
 /// Calls with the function of two numbers.
@@ -357,6 +358,33 @@ impl Kernels for Flex {
         [rows(dx, &dims), tensor(dscale, &dims[1..2]), tensor(dbias, &dims[1..2])]
     }
 
+    fn to_codes(x: FlexTensor, scale: FlexTensor, zero: FlexTensor, range: [f32; 2], to: IntDType) -> FlexTensor {
+        if !single(&[&x, &scale, &zero]) || x.layout().num_elements() == 0 {
+            return burn_to_codes::<Flex>(x, scale, zero, range, to);
+        }
+        match to {
+            IntDType::I8 => quantized::<i8>(x, scale, zero, range),
+            IntDType::U8 => quantized::<u8>(x, scale, zero, range),
+            IntDType::I16 => quantized::<i16>(x, scale, zero, range),
+            IntDType::U16 => quantized::<u16>(x, scale, zero, range),
+            IntDType::I64 | IntDType::I32 | IntDType::U64 | IntDType::U32 => burn_to_codes::<Flex>(x, scale, zero, range, to),
+        }
+    }
+
+    fn from_codes(x: FlexTensor, scale: FlexTensor, zero: FlexTensor) -> FlexTensor {
+        if !single(&[&scale, &zero]) || x.layout().num_elements() == 0 {
+            return burn_from_codes::<Flex>(x, scale, zero);
+        }
+        match x.dtype() {
+            DType::I8 => dequantized::<i8>(x, scale, zero),
+            DType::U8 => dequantized::<u8>(x, scale, zero),
+            DType::I16 => dequantized::<i16>(x, scale, zero),
+            DType::U16 => dequantized::<u16>(x, scale, zero),
+            DType::I32 => dequantized::<i32>(x, scale, zero),
+            _ => burn_from_codes::<Flex>(x, scale, zero),
+        }
+    }
+
     fn sum_of_squares(x: FlexTensor) -> f64 {
         if single(&[&x]) { elementwise::sum_of_squares(contiguous(x).storage()) } else { ordered_sum_of_squares::<Flex>(x) }
     }
@@ -500,6 +528,39 @@ fn zip_row(x: FlexTensor, row: FlexTensor, f: impl Fn(f32, f32) -> f32 + Sync) -
 
 fn with_layout_of(t: &FlexTensor, values: Vec<f32>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), t.layout().clone(), DType::F32)
+}
+
+/// [`Kernels::to_codes`] as the elements lie.
+fn quantized<T: Code + Element + bytemuck::Pod>(x: FlexTensor, scale: FlexTensor, zero: FlexTensor, range: [f32; 2]) -> FlexTensor {
+    let x = if is_exact(&x) || is_channels_last(&x) { x } else { contiguous(x) };
+    let (scale, zero, inner) = repeated(&x, scale, zero);
+    let grid = Grid { scale: scale.storage(), zero: zero.storage(), inner };
+    let codes: Vec<T> = quantize::quantize(x.storage(), grid, range);
+    FlexTensor::new(Bytes::from_elems(codes), x.layout().clone(), T::dtype())
+}
+
+/// [`Kernels::from_codes`] as the elements lie.
+fn dequantized<T: Code + Element + bytemuck::Pod>(x: FlexTensor, scale: FlexTensor, zero: FlexTensor) -> FlexTensor {
+    let x = if is_exact(&x) || is_channels_last(&x) { x } else { x.to_contiguous() };
+    let (scale, zero, inner) = repeated(&x, scale, zero);
+    let grid = Grid { scale: scale.storage(), zero: zero.storage(), inner };
+    with_layout_of(&x, quantize::dequantize(x.storage::<T>(), grid))
+}
+
+/// Scale and zero point in the order in which they hold for the elements of x as these lie in memory, and for how many elements
+/// each holds before the next does.
+fn repeated(x: &FlexTensor, scale: FlexTensor, zero: FlexTensor) -> (FlexTensor, FlexTensor, usize) {
+    let in_rows = is_channels_last(x);
+    let ordered = |t: FlexTensor| if in_rows { to_rows(&t) } else { t };
+    let (dims, scale, zero) = (ordered(x.clone()).shape().to_vec(), ordered(scale), ordered(zero));
+    let own = scale.shape().to_vec();
+    let first = own.iter().position(|n| *n != 1).unwrap_or(dims.len());
+    let behind = own.iter().rposition(|n| *n != 1).map_or(first, |last| last + 1);
+    if own[first..behind] == dims[first..behind] {
+        return (contiguous(scale), contiguous(zero), dims[behind..].iter().product());
+    }
+    let [scale, zero] = [scale, zero].map(|t| contiguous(Flex::float_expand(t, Shape::from(dims.clone()))));
+    (scale, zero, 1)
 }
 
 /// The matrices of the last two axes, one for each place of the others, which repeat where they are of size 1.

@@ -15,10 +15,12 @@ mod float;
 mod gather;
 #[cfg(test)]
 mod gradients;
+mod integer;
 mod matmul;
 mod normalization;
 mod pad;
 mod pool;
+mod quantize;
 mod reduce;
 mod reshape;
 mod shape;
@@ -29,13 +31,13 @@ mod window;
 
 use burn_backend::tensor::Device;
 use penjing_graph::Node;
-use penjing_graph::ops::{Cast, Op};
+use penjing_graph::ops::Op;
 
 use crate::ExecError;
 
 pub(crate) use device::{Adam, Bounds, Kernels, Sgd};
 pub(crate) use float::{Float, broadcast};
-pub(crate) use value::{Value, device_type};
+pub(crate) use value::{Value, code_type, device_type};
 
 /// How the graph is run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,11 +114,16 @@ impl<B: Kernels> Call<'_, B> {
         self.inputs.get_mut(i).and_then(Option::take).ok_or_else(|| self.refuse(format!("input {i} is missing")))
     }
 
+    /// Takes input `i` if it is given.
+    pub(crate) fn optional_value(&mut self, i: usize) -> Result<Option<Value<B>>, ExecError> {
+        if self.has(i) { self.value(i).map(Some) } else { Ok(None) }
+    }
+
     /// Takes input `i`, which must be of floats.
     pub(crate) fn float(&mut self, i: usize) -> Result<Float<B>, ExecError> {
         match self.value(i)? {
             Value::Float(t) => Ok(t),
-            other @ (Value::Int(_) | Value::Bool(_)) => {
+            other @ (Value::Int(_) | Value::Bool(_) | Value::Codes(..)) => {
                 Err(self.refuse(format!("input {i} is of type {} where the built-in executor takes floats", other.dtype().name())))
             }
         }
@@ -192,7 +199,7 @@ pub(crate) fn forward<B: Kernels>(call: Call<'_, B>) -> Result<Done<B>, ExecErro
         Op::Variadic(op) => elementwise::variadic(*op, call),
         Op::Where(_) => elementwise::choose(call),
         Op::Clip(op) => elementwise::clip(*op, call),
-        Op::Cast(Cast { to, saturate: _ }) => elementwise::cast(*to, call),
+        Op::Cast(op) => elementwise::cast(*op, call),
         Op::Identity(_) => elementwise::identity(call),
         Op::Dropout(op) => elementwise::dropout(*op, call),
         Op::Reduce(op) => reduce::reduce(op, call),
@@ -215,6 +222,13 @@ pub(crate) fn forward<B: Kernels>(call: Call<'_, B>) -> Result<Done<B>, ExecErro
         Op::ConstantOfShape(op) => shape::constant_of_shape(op, call),
         Op::Range(_) => shape::range(call),
         Op::DepthToSpace(op) => transpose::depth_to_space(*op, call),
+        Op::QuantizeLinear(op) => quantize::quantize_linear(*op, call),
+        Op::DequantizeLinear(op) => quantize::dequantize_linear(*op, call),
+        Op::DynamicQuantizeLinear(_) => quantize::dynamic_quantize_linear(call),
+        Op::QLinearConv(op) => integer::qlinear_conv(op, call),
+        Op::QLinearMatMul(_) => integer::qlinear_matmul(call),
+        Op::ConvInteger(op) => integer::conv_integer(op, call),
+        Op::MatMulInteger(_) => integer::matmul_integer(call),
         Op::Opaque(op) => Err(call.refuse(format!("{} (hint: run the model with ONNX Runtime)", op.reason))),
     }
 }

@@ -93,6 +93,6 @@ fn constant_pad<B: Kernels>(call: &Call<'_, B>, x: Value<B>, pads: &[(i64, i64)]
             dy.window(&inner).pad(&cut, 0.0)
         })),
         Value::Int(x) => Ok(Done::constant(Value::Int(B::int_pad(x, &widths, burn_backend::ops::PadMode::Constant(fill as f32))))),
-        Value::Bool(_) => Err(call.refuse("it is of booleans (hint: cast them first)")),
+        Value::Bool(_) | Value::Codes(..) => Err(call.refuse("it is of booleans or codes (hint: cast them first)")),
     }
 }

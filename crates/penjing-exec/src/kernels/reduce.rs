@@ -27,7 +27,7 @@ pub(super) fn reduce<B: Kernels>(op: &Reduce, mut call: Call<'_, B>) -> Result<D
             Some(y) => Ok(Done::constant(Value::Int(y).reshape(&out))),
             None => Err(call.refuse("it is of integers, for which only Sum, Mean, Max, Min, Prod, L1 and SumSquare are run")),
         },
-        Value::Bool(_) => Err(call.refuse("it is of booleans (hint: cast them first)")),
+        Value::Bool(_) | Value::Codes(..) => Err(call.refuse("it is of booleans or codes (hint: cast them first)")),
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) fn arg_reduce<B: Kernels>(op: ArgReduce, mut call: Call<'_, B>) -> Re
         Value::Float(x) => B::float_argmin(x.0, axis, IntDType::I64),
         Value::Int(x) if op.max => B::int_cast(B::int_argmax(x, axis), IntDType::I64),
         Value::Int(x) => B::int_cast(B::int_argmin(x, axis), IntDType::I64),
-        Value::Bool(_) => return Err(call.refuse("it is of booleans (hint: cast them first)")),
+        Value::Bool(_) | Value::Codes(..) => return Err(call.refuse("it is of booleans or codes (hint: cast them first)")),
     };
     let found = if op.select_last_index { B::int_add_scalar(B::int_neg(found), last.into()) } else { found };
     if op.keepdims {
@@ -158,7 +158,7 @@ pub(super) fn cum_sum<B: Kernels>(op: CumSum, mut call: Call<'_, B>) -> Result<D
             let sum = if op.reverse { B::int_flip(sum, &[axis]) } else { sum };
             Ok(Done::constant(Value::Int(if op.exclusive { B::int_sub(sum, x) } else { sum })))
         }
-        Value::Bool(_) => Err(call.refuse("it is of booleans (hint: cast them first)")),
+        Value::Bool(_) | Value::Codes(..) => Err(call.refuse("it is of booleans or codes (hint: cast them first)")),
     }
 }
 

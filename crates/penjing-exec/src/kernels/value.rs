@@ -1,8 +1,10 @@
-//! What flows along an edge of the graph: a tensor of floats, integers or booleans.
+//! What flows along an edge of the graph: a tensor of floats, integers or booleans, or of codes that stand for numbers.
+
+use std::collections::BTreeMap;
 
 use burn_backend::tensor::{BoolTensor, Device, IntTensor};
 use burn_backend::{BoolDType, BoolStore, Bytes, DType, Shape, TensorData, TensorMetadata, read_sync};
-use penjing_graph::{DataType, Tensor};
+use penjing_graph::{DataType, Tensor, small_float};
 
 use super::device::{self, Span};
 use super::{Float, Kernels};
@@ -13,6 +15,9 @@ pub(crate) enum Value<B: Kernels> {
     Float(Float<B>),
     Int(IntTensor<B>),
     Bool(BoolTensor<B>),
+    /// Elements of a type that the device does not have, one code of 8 bits each: narrow integers as their number, small floats
+    /// as their bits.
+    Codes(IntTensor<B>, DataType),
 }
 
 impl<B: Kernels> Clone for Value<B> {
@@ -21,6 +26,7 @@ impl<B: Kernels> Clone for Value<B> {
             Value::Float(t) => Value::Float(t.clone()),
             Value::Int(t) => Value::Int(t.clone()),
             Value::Bool(t) => Value::Bool(t.clone()),
+            Value::Codes(t, dtype) => Value::Codes(t.clone(), *dtype),
         }
     }
 }
@@ -63,6 +69,22 @@ pub(crate) fn device_type(dtype: DataType) -> Option<DType> {
     })
 }
 
+/// The device's type for codes of an ONNX type that the device does not have.
+pub(crate) fn code_type(dtype: DataType) -> Option<DType> {
+    match dtype {
+        DataType::Int4 | DataType::Int2 => Some(DType::I8),
+        DataType::Uint4
+        | DataType::Uint2
+        | DataType::Float4E2M1
+        | DataType::Float8E4M3Fn
+        | DataType::Float8E4M3Fnuz
+        | DataType::Float8E5M2
+        | DataType::Float8E5M2Fnuz
+        | DataType::Float8E8M0 => Some(DType::U8),
+        _ => None,
+    }
+}
+
 fn onnx_type(dtype: DType) -> DataType {
     match dtype {
         DType::F64 => DataType::Double,
@@ -88,13 +110,19 @@ macro_rules! each_kind {
             Value::Float(Float($t)) => Value::Float(Float($float)),
             Value::Int($t) => Value::Int($int),
             Value::Bool($t) => Value::Bool($bool),
+            Value::Codes($t, dtype) => Value::Codes($int, dtype),
         }
     };
 }
 
 impl<B: Kernels> Value<B> {
-    /// A copy on the device; `None` where the device has no such type.
+    /// A copy on the device; `None` for strings and complex numbers.
     pub(crate) fn from_tensor(tensor: &Tensor, device: &Device<B>) -> Option<Self> {
+        if let Some(dtype) = code_type(tensor.dtype()) {
+            let codes = Bytes::from_bytes_vec(tensor.codes()?.into_owned());
+            let data = TensorData::from_bytes(codes, Shape::from(tensor.dims().to_vec()), dtype);
+            return Some(Value::Codes(B::int_from_data(data, device), tensor.dtype()));
+        }
         let dtype = device_type(tensor.dtype())?;
         let bytes = match dtype {
             // One octet of a file's boolean may be any non-zero number.
@@ -113,14 +141,34 @@ impl<B: Kernels> Value<B> {
 
     /// A copy on the host.
     pub(crate) fn into_tensor(self) -> Tensor {
+        let coded = match &self {
+            Value::Codes(_, dtype) => Some(*dtype),
+            Value::Float(_) | Value::Int(_) | Value::Bool(_) => None,
+        };
         let data = match self {
             Value::Float(Float(t)) => read_sync(B::float_into_data(t)),
-            Value::Int(t) => read_sync(B::int_into_data(t)),
+            Value::Int(t) | Value::Codes(t, _) => read_sync(B::int_into_data(t)),
             Value::Bool(t) => read_sync(B::bool_into_data(t)),
         };
         let (bytes, shape, dtype) = data.expect("the device answers").into_parts();
-        let raw = bytes::Bytes::copy_from_slice(&bytes);
-        Tensor::from_raw(onnx_type(dtype), shape.to_vec(), raw).expect("the device gives as many elements as the shape says")
+        let tensor = match coded {
+            Some(dtype) => Tensor::from_codes(dtype, shape.to_vec(), &bytes),
+            None => Tensor::from_raw(onnx_type(dtype), shape.to_vec(), bytes::Bytes::copy_from_slice(&bytes)),
+        };
+        tensor.expect("the device gives as many elements as the shape says")
+    }
+
+    /// The numbers that codes stand for; anything else as it is.
+    pub(crate) fn decoded(self) -> Self {
+        let Value::Codes(codes, dtype) = self else { return self };
+        if dtype.integer_range().is_some() {
+            return Value::Int(codes);
+        }
+        let device = codes.device();
+        let tensor = Value::<B>::Codes(codes, dtype).into_tensor();
+        let number = |code: &u8| small_float::decode(dtype, *code).unwrap_or(f32::NAN);
+        let numbers: Vec<f32> = tensor.codes().iter().flat_map(|codes| codes.iter().map(number)).collect();
+        Value::Float(Float(B::float_from_data(TensorData::new(numbers, Shape::from(tensor.dims().to_vec())), &device)))
     }
 
     /// Integers from the host.
@@ -129,17 +177,18 @@ impl<B: Kernels> Value<B> {
     }
 
     pub(crate) fn dtype(&self) -> DataType {
-        onnx_type(match self {
-            Value::Float(t) => t.0.dtype(),
-            Value::Int(t) => t.dtype(),
-            Value::Bool(t) => t.dtype(),
-        })
+        match self {
+            Value::Float(t) => onnx_type(t.0.dtype()),
+            Value::Int(t) => onnx_type(t.dtype()),
+            Value::Bool(t) => onnx_type(t.dtype()),
+            Value::Codes(_, dtype) => *dtype,
+        }
     }
 
     pub(crate) fn dims(&self) -> Vec<usize> {
         match self {
             Value::Float(t) => t.dims(),
-            Value::Int(t) => t.shape().to_vec(),
+            Value::Int(t) | Value::Codes(t, _) => t.shape().to_vec(),
             Value::Bool(t) => t.shape().to_vec(),
         }
     }
@@ -170,6 +219,7 @@ impl<B: Kernels> Value<B> {
             Value::Float(t) => Value::Float(t.cut(spans)),
             Value::Int(t) => Value::Int(B::int_slice(t, &slices)),
             Value::Bool(t) => Value::Bool(B::bool_slice(t, &slices)),
+            Value::Codes(t, dtype) => Value::Codes(B::int_slice(t, &slices), dtype),
         }
     }
 
@@ -183,18 +233,20 @@ impl<B: Kernels> Value<B> {
 
     /// Joins values of one kind; `None` where kinds differ.
     pub(crate) fn concat(parts: Vec<Self>, axis: usize) -> Option<Self> {
-        let (mut floats, mut ints, mut bools) = (vec![], vec![], vec![]);
+        let (mut floats, mut ints, mut bools, mut codes) = (vec![], vec![], vec![], BTreeMap::<DataType, Vec<_>>::new());
         for part in parts {
             match part {
                 Value::Float(t) => floats.push(t),
                 Value::Int(t) => ints.push(t),
                 Value::Bool(t) => bools.push(t),
+                Value::Codes(t, dtype) => codes.entry(dtype).or_default().push(t),
             }
         }
-        match (floats.is_empty(), ints.is_empty(), bools.is_empty()) {
-            (false, true, true) => Some(Value::Float(Float::concat(floats, axis))),
-            (true, false, true) => Some(Value::Int(B::int_cat(ints, axis))),
-            (true, true, false) => Some(Value::Bool(B::bool_cat(bools, axis))),
+        match (floats.is_empty(), ints.is_empty(), bools.is_empty(), codes.len()) {
+            (false, true, true, 0) => Some(Value::Float(Float::concat(floats, axis))),
+            (true, false, true, 0) => Some(Value::Int(B::int_cat(ints, axis))),
+            (true, true, false, 0) => Some(Value::Bool(B::bool_cat(bools, axis))),
+            (true, true, true, 1) => codes.pop_first().map(|(dtype, codes)| Value::Codes(B::int_cat(codes, axis), dtype)),
             _ => None,
         }
     }
@@ -202,24 +254,25 @@ impl<B: Kernels> Value<B> {
     /// The same numbers in another type; booleans are 0 and 1.
     pub(crate) fn cast(self, to: DType) -> Self {
         let truth = BoolDType::Native;
+        let value = self.decoded();
         if to.is_float() {
             let to = to.into();
-            Value::Float(match self {
+            Value::Float(match value {
                 Value::Float(t) => t.cast(to),
-                Value::Int(t) => Float(B::int_into_float(t, to)),
+                Value::Int(t) | Value::Codes(t, _) => Float(B::int_into_float(t, to)),
                 Value::Bool(t) => Float(B::bool_into_float(t, to)),
             })
         } else if to.is_bool() {
-            Value::Bool(match self {
+            Value::Bool(match value {
                 Value::Float(t) => B::float_not_equal_elem(t.0, 0.0.into(), truth),
-                Value::Int(t) => B::int_not_equal_elem(t, 0.into(), truth),
+                Value::Int(t) | Value::Codes(t, _) => B::int_not_equal_elem(t, 0.into(), truth),
                 Value::Bool(t) => t,
             })
         } else {
             let to = to.into();
-            Value::Int(match self {
+            Value::Int(match value {
                 Value::Float(t) => B::float_into_int(t.0, to),
-                Value::Int(t) => B::int_cast(t, to),
+                Value::Int(t) | Value::Codes(t, _) => B::int_cast(t, to),
                 Value::Bool(t) => B::bool_into_int(t, to),
             })
         }

@@ -1,11 +1,14 @@
 //! Graphs in which channels go together in ways of their own.
 
 use penjing_graph::ops::{
-    Activation, AveragePool, BatchNormalization, Binary, Concat, Conv, ConvTranspose, DepthToSpace, Expand, Flatten, Gather, Gemm,
-    GlobalPool, LayerNormalization, MatMul, MaxPool, Op, Pad, PadMode, Reduce, ReduceKind, Reshape, Shape, Slice, Softmax, Split, Tile,
-    Transpose, Unary, Window,
+    Activation, AveragePool, BatchNormalization, Binary, Concat, Conv, ConvTranspose, DepthToSpace, DequantizeLinear, Expand, Flatten,
+    Gather, Gemm, GlobalPool, LayerNormalization, MatMul, MaxPool, Op, Pad, PadMode, QLinearConv, QLinearMatMul, QuantizeLinear, Reduce,
+    ReduceKind, Reshape, Shape, Slice, Softmax, Split, Tile, Transpose, Unary, Window,
 };
-use penjing_graph::{DataType, Dim, Graph, GraphBuilder, Tensor, ValueId};
+use penjing_graph::{DataType, Dim, Element, Graph, GraphBuilder, Tensor, ValueId};
+
+/// Scale of what flows between quantized layers.
+const ROUNDED_TO: f32 = 0.0625;
 
 /// Numbers of both signs that look random.
 pub(crate) fn numbers(dims: &[usize], seed: usize) -> Tensor {
@@ -103,6 +106,45 @@ impl Net {
     fn gemm(&mut self, x: ValueId, from: usize, to: usize) -> ValueId {
         let (w, bias) = (self.tensor(&[to, from]), self.tensor(&[to]));
         self.op("gemm", Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true }, &[x, w, bias])
+    }
+
+    fn scalar<T: Element>(&mut self, value: T) -> ValueId {
+        let name = self.label("s");
+        self.b.tensor(&name, Tensor::scalar(value))
+    }
+
+    /// Codes from −15 to 15.
+    fn codes(&mut self, dims: &[usize]) -> ValueId {
+        let name = self.label("codes");
+        let numbers = numbers(dims, self.count);
+        let codes = numbers.to_f32().iter().flat_map(|n| n.iter()).map(|n| (n * 31.0) as i8).collect();
+        self.b.tensor(&name, Tensor::new(dims, codes))
+    }
+
+    /// Powers of two, so that products of codes and scales, and their sums, are exact in any order.
+    fn scales(&mut self, count: usize, of: f32) -> ValueId {
+        let name = self.label("scales");
+        self.b.tensor(&name, Tensor::new([count], (0..count).map(|i| of / [32.0, 64.0, 128.0][i % 3]).collect()))
+    }
+
+    /// Codes with the scale 1/16 and the zero point 3, and back.
+    fn rounded(&mut self, x: ValueId) -> ValueId {
+        let parameters = [self.scalar(ROUNDED_TO), self.scalar(3i8)];
+        let codes = self.op("codes", QuantizeLinear::default(), &[x, parameters[0], parameters[1]]);
+        self.op("back", DequantizeLinear::default(), &[codes, parameters[0], parameters[1]])
+    }
+
+    /// A convolution whose weight is of codes with a scale for each channel, its bias of 32 bits.
+    fn conv_of_codes(&mut self, x: ValueId, from: usize, to: usize, side: usize, group: usize) -> ValueId {
+        let by_channel = DequantizeLinear { axis: 0, ..DequantizeLinear::default() };
+        let (codes, scales) = (self.codes(&[to, from / group, side, side]), self.scales(to, 1.0));
+        let zeros = self.b.tensor(&format!("zeros{}", self.count), Tensor::new([to], vec![0i8; to]));
+        let w = self.op("weight", by_channel, &[codes, scales, zeros]);
+        let scales = self.scales(to, ROUNDED_TO);
+        let bias = self.b.tensor(&format!("bias{}", self.count), Tensor::new([to], (0..to as i32).map(|i| 40 * (i % 5) - 60).collect()));
+        let bias = self.op("bias", by_channel, &[bias, scales]);
+        let window = Window { pads: vec![(side / 2) as i64; 4], ..Window::default() };
+        self.op("conv", Conv { window, group }, &[x, w, bias])
     }
 
     fn finish(self, y: ValueId) -> Graph {
@@ -414,6 +456,58 @@ fn vision_transformer() -> Graph {
     n.finish(y)
 }
 
+/// Weights and what flows between layers as codes and back, as networks for integer kernels are written.
+fn quantized() -> Graph {
+    let mut n = Net::new("quantized");
+    let x = n.image(3, 6);
+    let h = n.rounded(x);
+    let h = n.conv_of_codes(h, 3, 8, 3, 1);
+    let h = n.relu(h);
+    let h = n.rounded(h);
+    let side = n.conv_of_codes(h, 8, 8, 3, 8);
+    let side = n.rounded(side);
+    let sum = n.op("sum", Binary::Add, &[h, side]);
+    let h = n.rounded(sum);
+    let h = n.conv_of_codes(h, 8, 6, 1, 1);
+    let y = n.classify(h, 6);
+    n.finish(y)
+}
+
+/// Convolutions and a product that read and give codes.
+fn of_integers() -> Graph {
+    let mut n = Net::new("of-integers");
+    let x = n.image(3, 4);
+    let (scale, zero) = (n.scalar(ROUNDED_TO), n.scalar(3i8));
+    let mut h = n.op("codes", QuantizeLinear::default(), &[x, scale, zero]);
+    for (from, to, group) in [(3, 8, 1), (8, 8, 8), (8, 6, 1)] {
+        let (codes, scales) = (n.codes(&[to, from / group, 3, 3]), n.scales(to, 1.0));
+        let zeros = n.b.tensor(&format!("zeros{}", n.count), Tensor::new([to], vec![0i8; to]));
+        let window = Window { pads: vec![1; 4], ..Window::default() };
+        h = n.op("conv", QLinearConv { window, group }, &[h, scale, zero, codes, scales, zeros, scale, zero]);
+    }
+    let tokens = n.reshape(h, &[0, 6, 16]);
+    let last = n.transpose(tokens, &[0, 2, 1]);
+    let (codes, one, none) = (n.codes(&[6, 5]), n.scalar(0.0625f32), n.scalar(0i8));
+    let mixed = n.op("mixed", QLinearMatMul, &[last, scale, zero, codes, one, none, scale, zero]);
+    let numbers = n.op("back", DequantizeLinear::default(), &[mixed, scale, zero]);
+    let y = n.linear(numbers, 5, 3);
+    n.finish(y)
+}
+
+/// A weight of 4 bits whose blocks along the axis that is added up have their own scales.
+fn four_bits() -> Graph {
+    let mut n = Net { b: GraphBuilder::with_opset("four-bits", 21), count: 0 };
+    let x = n.tokens(8);
+    let codes: Vec<u8> = (0..96).map(|i| (i * 7 % 16) as u8).collect();
+    let codes = n.b.tensor("codes", Tensor::from_codes(DataType::Int4, [8, 12], &codes).expect("codes"));
+    let scales = n.tensor(&[2, 12]);
+    let w = n.op("weight", DequantizeLinear { axis: 0, block_size: 4, output_dtype: None }, &[codes, scales]);
+    let h = n.op("product", MatMul, &[x, w]);
+    let h = n.relu(h);
+    let y = n.linear(h, 12, 3);
+    n.finish(y)
+}
+
 /// What a network gives in the middle is asked for too.
 fn inner_output() -> Graph {
     let mut n = Net::new("inner-output");
@@ -456,5 +550,8 @@ pub(crate) fn all() -> Vec<Graph> {
         fused_transformer(),
         vision_transformer(),
         inner_output(),
+        quantized(),
+        of_integers(),
+        four_bits(),
     ]
 }

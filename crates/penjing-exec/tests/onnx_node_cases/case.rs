@@ -85,11 +85,7 @@ fn not_run(graph: &Graph, name: &str) -> Option<String> {
         _ => None,
     });
     let value_types = graph.nodes().flat_map(|(_, node)| node.reads().chain(node.outputs.iter().flatten().copied()).collect::<Vec<_>>());
-    // What only the file format knows: names of types that no kernel has.
-    let unusable = |dtype: &DataType| {
-        let narrow = dtype.byte_len(2).is_some_and(|bytes| bytes < 2) || dtype.name().starts_with("float8");
-        narrow || matches!(dtype, DataType::String | DataType::Complex64 | DataType::Complex128)
-    };
+    let unusable = |dtype: &DataType| matches!(dtype, DataType::String | DataType::Complex64 | DataType::Complex128);
     let dtype = value_types.filter_map(|id| graph.value(id).dtype).find(unusable);
     let no_tensor = graph.inputs().any(|id| graph.value(id).dtype.is_none()).then(|| "an input that is no tensor".into());
     opaque

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Axis, Channels, Removal};
 use crate::infer::Operands;
-use crate::ops::{Binary, Op};
+use crate::ops::{Binary, Op, Where};
 use crate::{DataType, Dim, Edit, Graph, GraphError, Node, NodeId, Tensor, ValueId};
 
 /// Positions that stay, of each axis that loses some.
@@ -73,18 +73,15 @@ impl Channels {
         let kept = self.kept(graph, removal)?;
         let mut edit = Edit::new(graph, "mask channels");
         let mut masked: BTreeMap<NodeId, Vec<Option<ValueId>>> = BTreeMap::new();
-        let mut masks: BTreeMap<Axis, ValueId> = BTreeMap::new();
+        let mut masks: BTreeMap<(Axis, Option<ValueId>), ValueId> = BTreeMap::new();
         for sum in &self.sums {
             let node = graph.node(sum.node);
             let Some(value) = node.input(sum.input) else { continue };
             let axis = Axis { value, axis: sum.axis };
             let Some(stay) = kept.get(&axis) else { continue };
+            let zero = sum.zero.and_then(|zero| node.input(zero));
             let inputs = masked.entry(sum.node).or_insert_with(|| node.inputs.clone());
-            let at = *masks.entry(axis).or_insert_with(|| {
-                let mask = edit.add_tensor(format!("{}.mask", graph.value(value).name), mask(graph, axis, stay));
-                let name = format!("{}.masked", graph.value(value).name);
-                edit.add_node(&name, Binary::Mul, vec![Some(value), Some(mask)], &[&name])[0]
-            });
+            let at = *masks.entry((axis, zero)).or_insert_with(|| masked_value(graph, axis, stay, zero, &mut edit));
             inputs[sum.input] = Some(at);
         }
         for (id, inputs) in masked {
@@ -138,15 +135,39 @@ fn touches(graph: &Graph, kept: &Kept, value: ValueId) -> bool {
     (0..graph.value(value).shape.as_ref().map_or(0, Vec::len)).any(|axis| kept.contains_key(&Axis { value, axis }))
 }
 
-/// 1 at the positions that stay and 0 at the others, to be multiplied with the axis's value.
-fn mask(graph: &Graph, axis: Axis, stay: &[u32]) -> Tensor {
+/// The axis's value with zero at the positions that do not stay; of codes, the code `zero` stands for it.
+fn masked_value(graph: &Graph, axis: Axis, stay: &[u32], zero: Option<ValueId>, edit: &mut Edit) -> ValueId {
+    let value = &graph.value(axis.value);
+    let (name, mask_name) = (format!("{}.masked", value.name), format!("{}.mask", value.name));
+    let no_code = match value.dtype {
+        Some(DataType::Int8) => Some(Tensor::scalar(0i8)),
+        Some(DataType::Uint8) => Some(Tensor::scalar(0u8)),
+        _ => None,
+    };
+    let (dims, stays) = positions(graph, axis, stay);
+    let Some(no_code) = no_code else {
+        let mask = edit.add_tensor(mask_name, mask(value.dtype, dims, &stays));
+        return edit.add_node(&name, Binary::Mul, vec![Some(axis.value), Some(mask)], &[&name])[0];
+    };
+    let stays = edit.add_tensor(mask_name, Tensor::from_bools(dims, &stays));
+    let zero = zero.unwrap_or_else(|| edit.add_tensor(format!("{}.zero", value.name), no_code));
+    edit.add_node(&name, Where, vec![Some(stays), Some(axis.value), Some(zero)], &[&name])[0]
+}
+
+/// Whether each position of the axis stays, and dimensions under which that is broadcast along it.
+fn positions(graph: &Graph, axis: Axis, stay: &[u32]) -> (Vec<usize>, Vec<bool>) {
     let rank = graph.value(axis.value).shape.as_ref().map_or(0, Vec::len);
-    let size = size(graph, axis).unwrap_or(0);
+    let mut stays = vec![false; size(graph, axis).unwrap_or(0)];
+    stay.iter().for_each(|p| stays[*p as usize] = true);
     let mut dims = vec![1; rank];
-    dims[axis.axis] = size;
-    let mut factors = vec![0.0f32; size];
-    stay.iter().for_each(|p| factors[*p as usize] = 1.0);
-    match graph.value(axis.value).dtype {
+    dims[axis.axis] = stays.len();
+    (dims, stays)
+}
+
+/// 1 at the positions that stay and 0 at the others, to be multiplied with a value of type `dtype`.
+fn mask(dtype: Option<DataType>, dims: Vec<usize>, stays: &[bool]) -> Tensor {
+    let factors: Vec<f32> = stays.iter().map(|stays| f32::from(u8::from(*stays))).collect();
+    match dtype {
         Some(DataType::Float16) => Tensor::new(dims, factors.into_iter().map(half::f16::from_f32).collect::<Vec<_>>()),
         Some(DataType::Bfloat16) => Tensor::new(dims, factors.into_iter().map(half::bf16::from_f32).collect::<Vec<_>>()),
         Some(DataType::Double) => Tensor::new(dims, factors.into_iter().map(f64::from).collect::<Vec<_>>()),

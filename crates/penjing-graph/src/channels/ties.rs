@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::atoms::{Atoms, Axis, Pin};
 use crate::infer::{Operands, volume};
-use crate::{Dim, Graph, Node, NodeId, Tensor};
+use crate::{DataType, Dim, Graph, Node, NodeId, Tensor};
 
 /// An axis that several others were made of, or were made into, outermost first.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Sum {
     pub(crate) node: NodeId,
     pub(crate) input: usize,
     pub(crate) axis: usize,
+    /// The input that says which code stands for zero; `None` where zero does.
+    pub(crate) zero: Option<usize>,
 }
 
 /// All that the operators of a graph said.
@@ -133,11 +135,10 @@ impl<'a> Ties<'a> {
         };
         let reason = said.err();
         for value in values {
-            // Elements of these types cannot be taken out one by one.
-            let packed = self.graph.tensor(value).is_some_and(|t| t.dtype().bits().is_none_or(|bits| bits < 8));
+            let text = self.graph.tensor(value).is_some_and(|t| t.dtype() == DataType::String);
             for axis in 0..self.graph.value(value).shape.as_ref().map_or(0, Vec::len) {
                 let axis = Axis { value, axis };
-                if reason.is_some() || packed || !self.mentioned.contains(&axis) {
+                if reason.is_some() || text || !self.mentioned.contains(&axis) {
                     self.pin(axis, reason.as_deref().unwrap_or("it is read as it stands"));
                 }
             }
@@ -285,16 +286,27 @@ impl<'a> Ties<'a> {
 
     /// The positions of an input's axis are added up: a zero there is the same as nothing.
     pub(crate) fn summed(&mut self, input: usize, axis: usize) {
+        self.summed_codes(input, axis, None);
+    }
+
+    /// The positions of an input's axis are added up after the code of input `zero` was taken from them: that code there is the
+    /// same as nothing.
+    pub(crate) fn summed_codes(&mut self, input: usize, axis: usize, zero: Option<usize>) {
         let Some(at) = self.input_axis(input, axis) else { return };
         self.mention(at);
-        self.findings.sums.push(Sum { node: self.id, input, axis });
+        self.findings.sums.push(Sum { node: self.id, input, axis, zero });
     }
 
     /// Products of positions of two inputs are added up.
     pub(crate) fn contracted(&mut self, (a, a_axis): (usize, usize), (b, b_axis): (usize, usize)) {
+        self.contracted_codes((a, a_axis), (b, b_axis), None);
+    }
+
+    /// Products of positions of two inputs are added up, after the code of input `zero` was taken from the first.
+    pub(crate) fn contracted_codes(&mut self, (a, a_axis): (usize, usize), (b, b_axis): (usize, usize), zero: Option<usize>) {
         self.same(Place::In(a, a_axis), Place::In(b, b_axis));
         self.depth(Place::In(b, b_axis));
-        self.summed(a, a_axis);
+        self.summed_codes(a, a_axis, zero);
     }
 
     /// The node multiplies as often as this axis is long, beside what its output shows.

@@ -57,6 +57,19 @@ pub struct ConvTranspose {
     pub output_shape: Vec<usize>,
 }
 
+/// Which inputs of a convolution are what.
+#[derive(Clone, Copy)]
+pub(super) struct ConvInputs {
+    pub(super) weight: usize,
+    pub(super) bias: Option<usize>,
+    /// The code of X that stands for zero.
+    pub(super) zero: Option<usize>,
+}
+
+impl ConvInputs {
+    const FLOAT: ConvInputs = ConvInputs { weight: 1, bias: Some(2), zero: None };
+}
+
 /// A window along one spatial axis with every default filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowAxis {
@@ -269,9 +282,9 @@ fn check_group(channels: &Dim, group: usize) -> Result<(), String> {
     }
 }
 
-/// Checks that B holds one number for each of `channels`.
-fn check_bias(inputs: &Operands<'_>, channels: &Dim) -> Result<(), String> {
-    match inputs.shape(2) {
+/// Checks that input `bias` holds one number for each of `channels`.
+fn check_bias(inputs: &Operands<'_>, bias: usize, channels: &Dim) -> Result<(), String> {
+    match inputs.shape(bias) {
         Some([bias]) if bias.compatible(channels) => Ok(()),
         Some([bias]) => Err(format!("the bias has {bias} numbers, the output {channels} channels")),
         Some(shape) => Err(format!("the bias has {} dimensions but needs 1", shape.len())),
@@ -280,11 +293,13 @@ fn check_bias(inputs: &Operands<'_>, channels: &Dim) -> Result<(), String> {
 }
 
 /// Samples go through, the window slides over the axes behind the channels, B goes with the output's channels.
-fn couple_window(ties: &mut Ties<'_>) {
+fn couple_window(ties: &mut Ties<'_>, at: ConvInputs) {
     ties.same(Place::In(0, 0), Place::Out(0, 0));
-    ties.same(Place::In(2, 0), Place::Out(0, 1));
+    if let Some(bias) = at.bias {
+        ties.same(Place::In(bias, 0), Place::Out(0, 1));
+    }
     for axis in 2..ties.shape(0).len() {
-        for place in [Place::In(0, axis), Place::In(1, axis), Place::Out(0, axis)] {
+        for place in [Place::In(0, axis), Place::In(at.weight, axis), Place::Out(0, axis)] {
             ties.stays(place, "a window slides over it");
         }
     }
@@ -317,19 +332,51 @@ impl Operator for Conv {
     }
 
     fn read(_: &str, attributes: &mut Attributes<'_>) -> Result<Conv, String> {
-        Ok(Conv { window: Window::read(attributes, true)?, group: attributes.count("group", 1)? })
+        Conv::read_attributes(attributes)
     }
 
     fn write(&self, attributes: &mut AttributeList) {
-        self.window.write(attributes);
-        attributes.int("group", self.group as i64, 1);
+        self.write_attributes(attributes);
     }
 
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
         inputs.count(2, 3)?;
         let dtype = inputs.common_type(0..3)?;
-        let weight = inputs.shape(1);
-        let Some(x) = spatial_input(inputs)? else { return Ok(vec![Fact::new(dtype, None)]) };
+        Ok(vec![Fact::new(dtype, self.output(inputs, ConvInputs::FLOAT)?)])
+    }
+
+    fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
+        conv_macs(inputs, ConvInputs::FLOAT, output)
+    }
+
+    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
+        self.couple_inputs(ties, ConvInputs::FLOAT)
+    }
+
+    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
+        Ok(self.without_channels(cut, ConvInputs::FLOAT)?.into())
+    }
+}
+
+/// Every output cell reads C/group · k1 · … cells.
+pub(super) fn conv_macs(inputs: &Operands<'_>, at: ConvInputs, output: &[Dim]) -> Option<u64> {
+    count(output)?.checked_mul(count(inputs.shape(at.weight)?.get(1..)?)?)
+}
+
+impl Conv {
+    pub(super) fn read_attributes(attributes: &mut Attributes<'_>) -> Result<Conv, String> {
+        Ok(Conv { window: Window::read(attributes, true)?, group: attributes.count("group", 1)? })
+    }
+
+    pub(super) fn write_attributes(&self, attributes: &mut AttributeList) {
+        self.window.write(attributes);
+        attributes.int("group", self.group as i64, 1);
+    }
+
+    /// Shape of the output; `None` where not even its rank is known.
+    pub(super) fn output(&self, inputs: &Operands<'_>, at: ConvInputs) -> Result<Option<Vec<Dim>>, String> {
+        let weight = inputs.shape(at.weight);
+        let Some(x) = spatial_input(inputs)? else { return Ok(None) };
         let kernel = kernel(weight, &self.window, x.len() - 2)?;
         let mut channels = Dim::Unknown;
         if let Some(w) = weight {
@@ -340,47 +387,45 @@ impl Operator for Conv {
             channels = w[0].clone();
         }
         check_group(&channels, self.group)?;
-        check_bias(inputs, &channels)?;
+        if let Some(bias) = at.bias {
+            check_bias(inputs, bias, &channels)?;
+        }
         let mut shape = vec![x[0].clone(), channels];
         shape.extend(self.window.infer(&x[2..], &kernel, false)?);
-        Ok(vec![Fact::new(dtype, Some(shape))])
+        Ok(Some(shape))
     }
 
-    fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
-        // Every output cell reads C/group · k1 · … cells.
-        count(output)?.checked_mul(count(inputs.shape(1)?.get(1..)?)?)
-    }
-
-    fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
-        couple_window(ties);
+    pub(super) fn couple_inputs(&self, ties: &mut Ties<'_>, at: ConvInputs) -> Result<(), String> {
+        let weight = at.weight;
+        couple_window(ties, at);
         if self.group == 1 {
-            ties.same(Place::In(1, 0), Place::Out(0, 1));
-            ties.contracted((0, 1), (1, 1));
+            ties.same(Place::In(weight, 0), Place::Out(0, 1));
+            ties.contracted_codes((0, 1), (weight, 1), at.zero);
             return Ok(());
         }
         let (read, given) = channels_per_group(ties, self.group)?;
+        ties.summed_codes(0, 1, at.zero);
         if self.group >= read.min(given) {
-            tie_whole_groups(ties, self.group, (read, given), (Place::In(1, 0), given));
-            ties.summed(0, 1);
-            ties.stays(Place::In(1, 1), "all groups read as many channels");
+            tie_whole_groups(ties, self.group, (read, given), (Place::In(weight, 0), given));
+            ties.stays(Place::In(weight, 1), "all groups read as many channels");
             return Ok(());
         }
         // Few groups of many channels: each loses the same ones.
         for i in 0..self.group {
-            (0..read).for_each(|j| ties.tie(Place::In(1, 1), j, Place::In(0, 1), i * read + j));
+            (0..read).for_each(|j| ties.tie(Place::In(weight, 1), j, Place::In(0, 1), i * read + j));
             for j in 0..given {
                 ties.tie(Place::Out(0, 1), j, Place::Out(0, 1), i * given + j);
-                ties.tie(Place::Out(0, 1), j, Place::In(1, 0), i * given + j);
+                ties.tie(Place::Out(0, 1), j, Place::In(weight, 0), i * given + j);
             }
         }
-        ties.depth(Place::In(1, 1));
-        ties.summed(0, 1);
+        ties.depth(Place::In(weight, 1));
         Ok(())
     }
 
-    fn cut(&self, cut: &mut Cut<'_>) -> Result<Op, String> {
-        let (channels, read) = cut.size(0, 1).zip(cut.size(1, 1)).ok_or("its number of channels is not known")?;
-        Ok(Conv { group: channels / read, ..self.clone() }.into())
+    /// The convolution in as many groups as are left.
+    pub(super) fn without_channels(&self, cut: &Cut<'_>, at: ConvInputs) -> Result<Conv, String> {
+        let (channels, read) = cut.size(0, 1).zip(cut.size(at.weight, 1)).ok_or("its number of channels is not known")?;
+        Ok(Conv { group: channels / read, ..self.clone() })
     }
 }
 
@@ -476,7 +521,7 @@ impl Operator for ConvTranspose {
             }
             channels = w[1].times(&self.group.into());
         }
-        check_bias(inputs, &channels)?;
+        check_bias(inputs, 2, &channels)?;
         let mut shape = vec![x[0].clone(), channels];
         for (i, (cells, kernel)) in x[2..].iter().zip(&kernel).enumerate() {
             shape.push(match (cells, kernel, self.output_shape.get(i)) {
@@ -494,7 +539,7 @@ impl Operator for ConvTranspose {
     }
 
     fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
-        couple_window(ties);
+        couple_window(ties, ConvInputs::FLOAT);
         if self.group == 1 {
             ties.same(Place::In(1, 1), Place::Out(0, 1));
             ties.contracted((0, 1), (1, 0));

@@ -98,46 +98,61 @@ impl Operator for MatMul {
     fn infer(&self, inputs: &Operands<'_>) -> Result<Vec<Fact>, String> {
         inputs.count(2, 2)?;
         let dtype = inputs.common_type(0..2)?;
-        let (Some(a), Some(b)) = (inputs.shape(0), inputs.shape(1)) else { return Ok(vec![Fact::new(dtype, None)]) };
-        let (Some((k, a)), Some((last, b))) = (a.split_last(), b.split_last()) else {
-            return Err("an input has no dimensions".into());
-        };
-        // A vector on the left is a row, on the right a column; its axis of size 1 is dropped from the result.
-        let (depth, n, outer_b) = match b.split_last() {
-            Some((depth, outer)) => (depth, Some(last), outer),
-            None => (last, None, b),
-        };
-        check_depth(k, depth)?;
-        let (m, outer_a) = a.split_last().map_or((None, a), |(m, outer)| (Some(m), outer));
-        let mut shape = broadcast(&[outer_a, outer_b])?;
-        shape.extend(m.into_iter().chain(n).cloned());
-        Ok(vec![Fact::new(dtype, Some(shape))])
+        Ok(vec![Fact::new(dtype, product_shape(inputs, (0, 1))?)])
     }
 
     fn macs(&self, inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
-        let k = inputs.shape(0)?.last()?;
-        count(output)?.checked_mul(count(std::slice::from_ref(k))?)
+        product_macs(inputs, output)
     }
 
     fn couple(&self, ties: &mut Ties<'_>) -> Result<(), String> {
-        let (a, b) = (ties.shape(0).len(), ties.shape(1).len());
-        if a < 2 || b < 2 {
-            return Err("one of its inputs is a vector".into());
-        }
-        let rank = ties.output_shape(0).len();
-        ties.contracted((0, a - 1), (1, b - 2));
-        ties.same(Place::In(0, a - 2), Place::Out(0, rank - 2));
-        ties.same(Place::In(1, b - 1), Place::Out(0, rank - 1));
-        for (input, own) in [(0, a), (1, b)] {
-            for axis in 0..own - 2 {
-                let out = rank - own + axis;
-                if ties.shape(input)[axis] == Dim::Fixed(1) && ties.output_shape(0)[out] != Dim::Fixed(1) {
-                    ties.free(Place::In(input, axis));
-                } else {
-                    ties.same(Place::In(input, axis), Place::Out(0, out));
-                }
+        couple_product(ties, (0, 1), None)
+    }
+}
+
+/// Shape of the product of inputs `a` and `b`; `None` where not even a rank is known.
+pub(super) fn product_shape(inputs: &Operands<'_>, (a, b): (usize, usize)) -> Result<Option<Vec<Dim>>, String> {
+    let (Some(a), Some(b)) = (inputs.shape(a), inputs.shape(b)) else { return Ok(None) };
+    let (Some((k, a)), Some((last, b))) = (a.split_last(), b.split_last()) else {
+        return Err("an input has no dimensions".into());
+    };
+    // A vector on the left is a row, on the right a column; its axis of size 1 is dropped from the result.
+    let (depth, n, outer_b) = match b.split_last() {
+        Some((depth, outer)) => (depth, Some(last), outer),
+        None => (last, None, b),
+    };
+    check_depth(k, depth)?;
+    let (m, outer_a) = a.split_last().map_or((None, a), |(m, outer)| (Some(m), outer));
+    let mut shape = broadcast(&[outer_a, outer_b])?;
+    shape.extend(m.into_iter().chain(n).cloned());
+    Ok(Some(shape))
+}
+
+/// Every output element is a sum over the last axis of input 0.
+pub(super) fn product_macs(inputs: &Operands<'_>, output: &[Dim]) -> Option<u64> {
+    let k = inputs.shape(0)?.last()?;
+    count(output)?.checked_mul(count(std::slice::from_ref(k))?)
+}
+
+/// Ties rows of input `a`, columns of input `b` and what is added up between them; input `zero` says which code of A is zero.
+pub(super) fn couple_product(ties: &mut Ties<'_>, (a, b): (usize, usize), zero: Option<usize>) -> Result<(), String> {
+    let (a_rank, b_rank) = (ties.shape(a).len(), ties.shape(b).len());
+    if a_rank < 2 || b_rank < 2 {
+        return Err("one of its inputs is a vector".into());
+    }
+    let rank = ties.output_shape(0).len();
+    ties.contracted_codes((a, a_rank - 1), (b, b_rank - 2), zero);
+    ties.same(Place::In(a, a_rank - 2), Place::Out(0, rank - 2));
+    ties.same(Place::In(b, b_rank - 1), Place::Out(0, rank - 1));
+    for (input, own) in [(a, a_rank), (b, b_rank)] {
+        for axis in 0..own - 2 {
+            let out = rank - own + axis;
+            if ties.shape(input)[axis] == Dim::Fixed(1) && ties.output_shape(0)[out] != Dim::Fixed(1) {
+                ties.free(Place::In(input, axis));
+            } else {
+                ties.same(Place::In(input, axis), Place::Out(0, out));
             }
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -11,11 +11,13 @@ mod conv;
 mod elementwise;
 mod expand;
 mod gather;
+mod integer;
 mod matmul;
 mod normalization;
 mod opaque;
 mod pad;
 mod pool;
+mod quantize;
 mod raise;
 mod reduce;
 mod reshape;
@@ -38,11 +40,13 @@ pub use conv::{AutoPad, Conv, ConvTranspose, Window, WindowAxis};
 pub use elementwise::{Binary, Cast, Clip, Dropout, Identity, Unary, Variadic, Where};
 pub use expand::{Expand, Tile};
 pub use gather::{Gather, ScatterElements};
+pub use integer::{ConvInteger, MatMulInteger, QLinearConv, QLinearMatMul};
 pub use matmul::{Gemm, MatMul};
 pub use normalization::{BatchNormalization, InstanceNormalization, LayerNormalization};
 pub use opaque::Opaque;
 pub use pad::{Pad, PadMode};
 pub use pool::{AveragePool, GlobalPool, MaxPool};
+pub use quantize::{DequantizeLinear, DynamicQuantizeLinear, Granularity, QuantizeLinear};
 pub use reduce::{ArgReduce, CumSum, Reduce, ReduceKind};
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use shape::{ConstantOfShape, Range, Shape};
@@ -184,7 +188,7 @@ operators! {
     Conv, ConvTranspose, Gemm, MatMul, BatchNormalization, LayerNormalization, InstanceNormalization, Activation, Softmax, MaxPool,
     AveragePool, GlobalPool, Unary, Binary, Variadic, Where, Clip, Cast, Identity, Dropout, Reduce, ArgReduce, CumSum, Reshape, Flatten,
     Transpose, Squeeze, Unsqueeze, Concat, Split, Slice, Gather, ScatterElements, Pad, Expand, Tile, Shape, ConstantOfShape, Range,
-    DepthToSpace,
+    DepthToSpace, QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear, QLinearConv, QLinearMatMul, ConvInteger, MatMulInteger,
 }
 
 impl From<Opaque> for Op {
