@@ -7,6 +7,7 @@ mod gain;
 mod journal;
 mod outcome;
 pub mod prune;
+pub mod quant;
 mod recipe;
 mod run;
 mod speed;

@@ -1,0 +1,113 @@
+//! What is stored, what shares a scale, and where zero lies: independent of each other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::number::{Format, Number};
+
+/// How a tensor is quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scheme {
+    /// What is stored.
+    pub number: Number,
+    /// What shares a scale.
+    pub granularity: Granularity,
+    /// Where zero lies. Floats are symmetric whatever is said.
+    pub symmetry: Symmetry,
+    /// Only 7 of 8 bits are used: [`super::Codes::reduced`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduce_range: bool,
+}
+
+/// What shares a scale and a zero point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Granularity {
+    /// The whole tensor.
+    Tensor,
+    /// What has the same position on one axis.
+    Channel {
+        /// The axis, from 0.
+        axis: usize,
+    },
+    /// So many consecutive elements along one axis; the last block may be shorter.
+    Block {
+        /// The axis, from 0.
+        axis: usize,
+        /// Elements of a block.
+        size: usize,
+    },
+}
+
+/// Where zero lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Symmetry {
+    /// In the middle of the codes: one scale serves both signs.
+    Symmetric,
+    /// Where the range needs it: all codes are used.
+    Asymmetric,
+}
+
+impl Scheme {
+    /// All bits of `number`.
+    pub fn new(number: Number, granularity: Granularity, symmetry: Symmetry) -> Scheme {
+        Scheme { number, granularity, symmetry, reduce_range: false }
+    }
+
+    /// How its numbers are made of bits, with the codes that it uses.
+    pub fn format(&self) -> Format {
+        match self.number.format() {
+            Format::Integer(codes) if self.reduce_range => Format::Integer(codes.reduced()),
+            format => format,
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    /// `int8 per channel of axis 0, symmetric`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {}", self.number, self.granularity, self.symmetry)?;
+        if self.reduce_range { f.write_str(", 7 bits") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Granularity::Tensor => f.write_str("per tensor"),
+            Granularity::Channel { axis } => write!(f, "per channel of axis {axis}"),
+            Granularity::Block { axis, size } => write!(f, "in blocks of {size} along axis {axis}"),
+        }
+    }
+}
+
+impl fmt::Display for Symmetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Symmetry::Symmetric => "symmetric",
+            Symmetry::Asymmetric => "asymmetric",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::Codes;
+
+    #[test]
+    fn recipes_hold_it_as_independent_fields() {
+        let scheme = Scheme::new(Number::Int4, Granularity::Block { axis: 0, size: 32 }, Symmetry::Symmetric);
+        let text = toml::to_string(&scheme).expect("text");
+        assert_eq!(text, "number = \"int4\"\nsymmetry = \"symmetric\"\n\n[granularity.block]\naxis = 0\nsize = 32\n");
+        assert_eq!(toml::from_str::<Scheme>(&text).expect("read back"), scheme);
+        assert_eq!(scheme.to_string(), "int4 in blocks of 32 along axis 0, symmetric");
+        let reduced = Scheme { number: Number::Int8, granularity: Granularity::Tensor, reduce_range: true, ..scheme };
+        assert_eq!(toml::from_str::<Scheme>(&toml::to_string(&reduced).expect("text")).expect("read back"), reduced);
+        assert_eq!(reduced.to_string(), "int8 per tensor, symmetric, 7 bits");
+        assert_eq!(reduced.format(), Format::Integer(Codes { low: -64, high: 64 }));
+    }
+}
