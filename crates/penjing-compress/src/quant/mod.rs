@@ -4,6 +4,7 @@
 //! cover; a [`Quantizer`] of both turns floats into codes and back. Jacob et al. 2018, "Quantization and Training of Neural Networks
 //! for Efficient Integer-Arithmetic-Only Inference"; QuantizeLinear-21 and DequantizeLinear-21 of ONNX.
 
+pub mod correct_output;
 mod error;
 mod fit;
 mod grid;
@@ -12,6 +13,7 @@ mod number;
 pub mod observers;
 mod quantizer;
 mod range;
+pub mod saturation;
 mod scheme;
 
 pub use error::QuantError;
