@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::temperature::best_scale;
 use super::{Correction, Fitted, Logits, lbfgs};
 
 /// Samples of which sums are added up by one thread: the order of additions does not depend on the number of threads.
@@ -100,23 +101,24 @@ pub(super) fn slope(logits: &Logits<'_>, targets: &Targets<'_>, beta: f64) -> (f
     (first / rows.len() as f64, second / rows.len() as f64)
 }
 
-/// A scale and an offset for each class with the least mean loss.
-///
-/// Each class's correction aᵢ · (zᵢ − μᵢ) / σᵢ + bᵢ, with mean and deviation of its outputs, has a Gaussian prior of one logit in aᵢ and
-/// bᵢ, which counts as much as one sample: a class that was hardly seen stays as it is. The loss is convex.
-pub(super) fn fit(logits: &Logits<'_>, targets: &Targets<'_>) -> Fitted {
+/// A scale and an offset for each class with the least mean loss: the best scale β for all classes first, then aᵢ · (β·zᵢ − μᵢ) / σᵢ + bᵢ
+/// more for each, with mean and deviation of β·zᵢ. aᵢ and bᵢ have a Gaussian prior of `deviation` logits around 0, so that a class that
+/// was hardly seen stays as the others are. The loss is convex.
+pub(super) fn fit(logits: &Logits<'_>, targets: &Targets<'_>, deviation: f64) -> Fitted {
     let (samples, classes) = (logits.samples(), logits.classes());
+    let beta = best_scale(logits, targets);
     let rows: Vec<&[f32]> = logits.rows().collect();
-    let (means, deviations) = moments(&rows, classes);
-    let prior = 1.0 / samples as f64;
+    let (means, deviations) = moments(&rows, classes, beta);
+    let prior = 1.0 / (samples as f64 * deviation * deviation);
     let objective = |ab: &[f64]| {
         let (a, b) = ab.split_at(classes);
         let part = |(chunk, rows): (usize, &[&[f32]])| {
             let mut sums = vec![0.0; 2 * classes];
             let (mut loss, mut p) = (0.0, vec![]);
             for (at, z) in rows.iter().enumerate() {
-                let normal = |class: usize| (f64::from(z[class]) - means[class]) / deviations[class];
-                log_softmax((0..classes).map(|i| f64::from(z[i]) + a[i] * normal(i) + b[i]), &mut p);
+                let scaled = |class: usize| beta * f64::from(z[class]);
+                let normal = |class: usize| (scaled(class) - means[class]) / deviations[class];
+                log_softmax((0..classes).map(|i| scaled(i) + a[i] * normal(i) + b[i]), &mut p);
                 loss += targets.loss(chunk * CHUNK + at, &p);
                 p.iter_mut().for_each(|log_p| *log_p = log_p.exp());
                 targets.excess(chunk * CHUNK + at, &p, |class, excess| {
@@ -137,12 +139,11 @@ pub(super) fn fit(logits: &Logits<'_>, targets: &Targets<'_>) -> Fitted {
     };
     let ab = lbfgs::minimize(vec![0.0; 2 * classes], objective);
     let (a, b) = ab.split_at(classes);
-    // A class that would be turned over keeps its scale.
-    let scale: Vec<f64> = a.iter().zip(&deviations).map(|(a, deviation)| 1.0 + a / deviation).collect();
-    let offset = (0..classes).map(|i| if scale[i] > 0.0 { b[i] - a[i] * means[i] / deviations[i] } else { b[i] } as f32);
+    // A class that the fit would turn over keeps the scale of all.
+    let slopes: Vec<f64> = a.iter().zip(&deviations).map(|(a, deviation)| if a + deviation > 0.0 { a / deviation } else { 0.0 }).collect();
     let correction = Correction {
-        offset: offset.collect(),
-        scale: scale.iter().map(|scale| if (*scale as f32) > 0.0 { *scale as f32 } else { 1.0 }).collect(),
+        scale: slopes.iter().map(|slope| (beta * (1.0 + slope)).max(f64::from(f32::MIN_POSITIVE)) as f32).collect(),
+        offset: slopes.iter().zip(b).zip(&means).map(|((slope, b), mean)| (b - slope * mean) as f32).collect(),
     };
     keep_if_better(logits, targets, correction)
 }
@@ -155,13 +156,12 @@ pub(super) fn keep_if_better(logits: &Logits<'_>, targets: &Targets<'_>, correct
     if after < before { Fitted { correction, before, after } } else { Fitted { correction: identity, before, after: before } }
 }
 
-/// Mean and standard deviation of each class's outputs; deviation 1 where all are equal.
-fn moments(rows: &[&[f32]], classes: usize) -> (Vec<f64>, Vec<f64>) {
-    let n = rows.len() as f64;
+/// Mean and standard deviation of each class's β·z; deviation 1 where all are equal.
+fn moments(rows: &[&[f32]], classes: usize, beta: f64) -> (Vec<f64>, Vec<f64>) {
     let mean_of = |f: &dyn Fn(usize, f64) -> f64| {
         let mut sums = vec![0.0; classes];
-        rows.iter().for_each(|row| sums.iter_mut().zip(*row).enumerate().for_each(|(i, (sum, z))| *sum += f(i, f64::from(*z))));
-        sums.iter().map(|sum| sum / n).collect::<Vec<f64>>()
+        rows.iter().for_each(|row| sums.iter_mut().zip(*row).enumerate().for_each(|(i, (sum, z))| *sum += f(i, beta * f64::from(*z))));
+        sums.iter().map(|sum| sum / rows.len() as f64).collect::<Vec<f64>>()
     };
     let means = mean_of(&|_, z| z);
     let variances = mean_of(&|i, z| (z - means[i]).powi(2));

@@ -19,11 +19,18 @@ const FLAT: f64 = 1e-12;
 pub fn temperature(logits: &Logits<'_>, labels: &[u32]) -> Result<Fitted, QuantError> {
     logits.check_labels(labels)?;
     let targets = Targets::Labels(labels);
-    // The loss of β · z is convex, so that its slope has one sign on either side of the minimum.
+    let classes = logits.classes();
+    let correction = Correction { scale: vec![best_scale(logits, &targets) as f32; classes], offset: vec![0.0; classes] };
+    Ok(keep_if_better(logits, &targets, correction))
+}
+
+/// The β with the least mean loss of β · z, from 1 / [`MAX_TEMPERATURE`] to [`MAX_TEMPERATURE`].
+pub(super) fn best_scale(logits: &Logits<'_>, targets: &Targets<'_>) -> f64 {
+    // The loss is convex in β, so that its slope has one sign on either side of the minimum.
     let (mut low, mut high) = (1.0 / MAX_TEMPERATURE, MAX_TEMPERATURE);
     let mut beta = 1.0;
     for _ in 0..MOST_STEPS {
-        let (first, second) = slope(logits, &targets, beta);
+        let (first, second) = slope(logits, targets, beta);
         if first.abs() < FLAT {
             break;
         }
@@ -40,9 +47,7 @@ pub fn temperature(logits: &Logits<'_>, labels: &[u32]) -> Result<Fitted, QuantE
             break;
         }
     }
-    let classes = logits.classes();
-    let correction = Correction { scale: vec![beta as f32; classes], offset: vec![0.0; classes] };
-    Ok(keep_if_better(logits, &targets, correction))
+    beta
 }
 
 #[cfg(test)]
