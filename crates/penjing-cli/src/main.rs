@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::New(command) => command.run(),
         Command::Train(command) => command.run(stop),
-        Command::Eval(command) => command.run(),
+        Command::Eval(command) => command.run(threads),
         Command::Prune(command) => command.run(stop, threads),
         Command::Demo(command) => command.run(stop, threads),
     });

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use penjing_compress::{DataSource, ModelSource};
 use penjing_exec::Loss;
-use penjing_exec::data::{Augment, Preprocess};
+use penjing_exec::data::{Augment, Preprocess, Split, SplitOptions};
+use penjing_exec::runtime::{OnnxRuntime, RuntimeKind};
 use penjing_exec::train::{Optimizer, Schedule, TrainSettings};
 use penjing_graph::{Graph, onnx, zoo};
+
+use crate::progress::warn;
 
 /// The command line asks for what cannot be: exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +112,89 @@ impl DataOptions {
 
     pub(crate) fn required(&self, seed: u64) -> Result<DataSource> {
         self.source(seed)?.ok_or_else(|| Usage("this needs data (hint: --data PATH)".into()).into())
+    }
+}
+
+/// Samples to measure on.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SplitName {
+    Train,
+    Validation,
+    Test,
+    /// Every sample of the set, whatever its split
+    All,
+}
+
+impl SplitName {
+    /// The split to read; with `all`, every sample is a test sample.
+    pub(crate) fn split(self) -> Split {
+        match self {
+            SplitName::Train => Split::Train,
+            SplitName::Validation => Split::Validation,
+            SplitName::Test | SplitName::All => Split::Test,
+        }
+    }
+
+    /// How the set is shared out.
+    pub(crate) fn options(self, source: &DataSource) -> SplitOptions {
+        match self {
+            SplitName::All => SplitOptions::all_test(),
+            SplitName::Train | SplitName::Validation | SplitName::Test => source.split(),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            SplitName::Train => "train",
+            SplitName::Validation => "validation",
+            SplitName::Test => "test",
+            SplitName::All => "all",
+        }
+    }
+}
+
+/// What runs models.
+#[derive(Args)]
+#[command(next_help_heading = "Runtime")]
+pub(crate) struct RuntimeOptions {
+    /// What runs the model; auto: ONNX Runtime where it is found, else the built-in executor
+    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
+    runtime: RuntimeName,
+    /// ONNX Runtime's library or its folder [default: ORT_DYLIB_PATH, then python3's onnxruntime, then the system's]
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RuntimeName {
+    Auto,
+    Builtin,
+    Onnxruntime,
+}
+
+impl RuntimeOptions {
+    /// What is to run models, said on stderr.
+    pub(crate) fn find(&self) -> Result<RuntimeKind> {
+        let found = || OnnxRuntime::find(self.onnxruntime.as_deref());
+        let hint = "hint: `pip install onnxruntime`, or --onnxruntime PATH";
+        let kind = match self.runtime {
+            RuntimeName::Builtin if self.onnxruntime.is_some() => {
+                return Err(Usage("--runtime builtin needs no ONNX Runtime (hint: leave --onnxruntime out)".into()).into());
+            }
+            RuntimeName::Builtin => RuntimeKind::Builtin,
+            RuntimeName::Onnxruntime => {
+                RuntimeKind::OnnxRuntime(found()?.ok_or_else(|| anyhow!("the library of ONNX Runtime was not found ({hint})"))?)
+            }
+            RuntimeName::Auto => found()?.map_or(RuntimeKind::Builtin, RuntimeKind::OnnxRuntime),
+        };
+        match (self.runtime, kind) {
+            (_, RuntimeKind::OnnxRuntime(runtime)) => warn(&format!("runtime: ONNX Runtime, {}", runtime.library().display())),
+            (RuntimeName::Auto, RuntimeKind::Builtin) => {
+                warn(&format!("runtime: built-in executor, as the library of ONNX Runtime was not found ({hint})"));
+            }
+            (RuntimeName::Builtin | RuntimeName::Onnxruntime, RuntimeKind::Builtin) => warn("runtime: built-in executor"),
+        }
+        Ok(kind)
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use penjing_exec::data::{DataOptions, Dataset, Description, Preprocess, Split, SplitOptions};
-use penjing_exec::runtime::OnnxRuntime;
+use penjing_exec::runtime::{Builtin, OnnxRuntime};
 use penjing_exec::train::statistics::Interval;
 use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainSettings, Trainer, evaluate, metric_command, similarity};
 use penjing_exec::{ExecError, cpu_executor};
@@ -404,7 +404,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let data = self.data.as_ref().ok_or_else(|| RunError::Recipe("nothing can be measured without data (hint: --data)".into()))?;
         let listener = &mut *self.context.listener;
         let mut progress = |event: Event<'_>| listener(RunEvent::Training(event));
-        Ok(evaluate(&mut *cpu_executor(graph)?, data, split, EVALUATION_BATCH, &mut progress)?)
+        Ok(evaluate(&mut Builtin::new(graph)?, data, split, EVALUATION_BATCH, &mut progress)?)
     }
 
     /// What the user's own metric says of a network; `None` where there is none. Remembered under `stage`.
@@ -614,8 +614,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let split = if data.is_empty(Split::Test) { Split::Validation } else { Split::Test };
         let listener = &mut *self.context.listener;
         let mut progress = |event: Event<'_>| listener(RunEvent::Training(event));
-        let (mut original, mut result) = (cpu_executor(original)?, cpu_executor(result)?);
-        let outputs = similarity(&mut *original, &mut *result, data, split, EVALUATION_BATCH, &mut progress)?;
+        let (mut original, mut result) = (Builtin::new(original)?, Builtin::new(result)?);
+        let outputs = similarity(&mut original, &mut result, data, split, EVALUATION_BATCH, &mut progress)?;
         Ok(Some(Likeness { split, samples: data.len(split), outputs }))
     }
 }

@@ -98,6 +98,10 @@ impl<B: Kernels> Engine<B> {
 }
 
 impl<B: Kernels> Executor for Engine<B> {
+    fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     fn to_graph(&self) -> Result<Graph, ExecError> {
         let mut graph = self.graph.clone();
         let mut edit = Edit::new(&graph, "take over the trained weights");

@@ -90,6 +90,9 @@ pub struct Gradients {
 
 /// Runs and trains one graph. Holds its own copy of the weights; the graph that came in is not changed.
 pub trait Executor: Send {
+    /// The graph as it came in: its nodes and values are those that run, its weights may be older.
+    fn graph(&self) -> &Graph;
+
     /// The graph with the weights as they are now.
     ///
     /// # Errors

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use penjing_compress::{DataSource, accuracy, open_all, open_data, open_inputs};
-use penjing_exec::cpu_executor;
-use penjing_exec::data::{Split, SplitOptions};
+use penjing_exec::runtime::{RuntimeKind, SessionOptions};
 use penjing_exec::train::{evaluate, metric_command, similarity};
 use penjing_graph::Graph;
 use serde_json::json;
 
 use crate::Goal;
-use crate::options::{DataOptions, read_model};
+use crate::options::{DataOptions, RuntimeOptions, SplitName, read_model};
 use crate::progress::{Display, warn};
 use crate::similarity::similarity_line;
 use crate::table::print;
@@ -43,39 +42,12 @@ pub(crate) struct Eval {
     json: bool,
     #[command(flatten)]
     data: DataOptions,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SplitName {
-    Train,
-    Validation,
-    Test,
-    /// Every sample of the set, whatever its split
-    All,
-}
-
-impl SplitName {
-    /// The split to read; with `all`, every sample is a test sample.
-    fn split(self) -> Split {
-        match self {
-            SplitName::Train => Split::Train,
-            SplitName::Validation => Split::Validation,
-            SplitName::Test | SplitName::All => Split::Test,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            SplitName::Train => "train",
-            SplitName::Validation => "validation",
-            SplitName::Test => "test",
-            SplitName::All => "all",
-        }
-    }
+    #[command(flatten)]
+    runtime: RuntimeOptions,
 }
 
 impl Eval {
-    pub(crate) fn run(self) -> Result<Goal> {
+    pub(crate) fn run(self, threads: usize) -> Result<Goal> {
         if let Some(command) = &self.metric_command {
             let value = metric_command(command, &self.model)?;
             print(&if self.json { json!({ "metric": value }).to_string() } else { format!("metric: {value}") })?;
@@ -83,19 +55,23 @@ impl Eval {
         }
         let source = self.data.required(self.seed)?;
         let graph = read_model(&self.model)?;
+        let options = SessionOptions { threads, optimize: true };
         match &self.reference {
-            Some(reference) => self.compare(&source, &graph, &read_model(reference)?),
-            None => self.measure(&source, &graph),
+            Some(reference) => {
+                let reference = read_model(reference)?;
+                self.compare(&source, &graph, &reference, self.runtime.find()?, options)
+            }
+            None => self.measure(&source, &graph, self.runtime.find()?, options),
         }
     }
 
-    fn measure(&self, source: &DataSource, graph: &Graph) -> Result<Goal> {
+    fn measure(&self, source: &DataSource, graph: &Graph, runtime: RuntimeKind, options: SessionOptions) -> Result<Goal> {
         let data = match self.split {
             SplitName::All => open_all(source, graph)?,
             SplitName::Train | SplitName::Validation | SplitName::Test => open_data(source, graph)?,
         };
         warn(&data.describe().to_string());
-        let evaluation = evaluate(&mut *cpu_executor(graph)?, &data, self.split.split(), BATCH, &mut Display::new())?;
+        let evaluation = evaluate(&mut *runtime.load(graph, options)?, &data, self.split.split(), BATCH, &mut Display::new())?;
         let measured = accuracy(&evaluation);
         if self.json {
             let record = json!({
@@ -120,15 +96,18 @@ impl Eval {
         Ok(Goal::Met)
     }
 
-    fn compare(&self, source: &DataSource, graph: &Graph, reference: &Graph) -> Result<Goal> {
-        let options = match self.split {
-            SplitName::All => SplitOptions::all_test(),
-            SplitName::Train | SplitName::Validation | SplitName::Test => source.split(),
-        };
-        let data = open_inputs(source, options, graph)?;
+    fn compare(
+        &self,
+        source: &DataSource,
+        graph: &Graph,
+        reference: &Graph,
+        runtime: RuntimeKind,
+        options: SessionOptions,
+    ) -> Result<Goal> {
+        let data = open_inputs(source, self.split.options(source), graph)?;
         data.check_input(reference)?;
         warn(&data.describe().to_string());
-        let (mut original, mut result) = (cpu_executor(reference)?, cpu_executor(graph)?);
+        let (mut original, mut result) = (runtime.load(reference, options)?, runtime.load(graph, options)?);
         let outputs = similarity(&mut *original, &mut *result, &data, self.split.split(), BATCH, &mut Display::new())?;
         let (split, samples) = (self.split.name(), data.len(self.split.split()));
         if self.json {

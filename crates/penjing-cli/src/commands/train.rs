@@ -7,6 +7,7 @@ use clap::Args;
 use penjing_compress::{ModelSource, accuracy, build_for, open_data};
 use penjing_exec::cpu_executor;
 use penjing_exec::data::{Preprocess, Split};
+use penjing_exec::runtime::Builtin;
 use penjing_exec::train::{Checkpoint, Ended, StopFlag, Trainer, evaluate};
 use penjing_graph::Edit;
 use penjing_graph::onnx::{self, WriteOptions};
@@ -74,7 +75,7 @@ impl Train {
         // A checkpoint of a training that is over costs space, nothing else.
         drop(std::fs::remove_file(&checkpoint));
         if !data.is_empty(Split::Test) {
-            let measured = accuracy(&evaluate(&mut *executor, &data, Split::Test, 256, &mut display)?);
+            let measured = accuracy(&evaluate(&mut Builtin(executor), &data, Split::Test, 256, &mut display)?);
             print(&format!(
                 "test: {:.2} % of {} ({:.2} to {:.2}), loss {:.4}; written to {}",
                 measured.percent,

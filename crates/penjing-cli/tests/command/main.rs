@@ -4,6 +4,7 @@ mod bad_input;
 mod interruption;
 mod patterns;
 mod repeatability;
+mod runtimes;
 mod structured;
 mod unlabelled;
 

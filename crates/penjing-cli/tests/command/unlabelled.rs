@@ -72,7 +72,7 @@ fn pruning_without_labels_compares_outputs() {
     let likeness = &record["likeness"];
     assert_eq!((&likeness["split"], &likeness["samples"], &record["test"]), (&"test".into(), &2.into(), &Value::Null));
     // What is said in the record is what `eval` says of the file.
-    let (out, ..) = run(&["eval", "p.onnx", "--data", "x.csv", "--reference", "a.onnx", "--json"], folder.path());
+    let (out, ..) = run(&["eval", "p.onnx", "--data", "x.csv", "--reference", "a.onnx", "--json", "--runtime", "builtin"], folder.path());
     let again: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(again["outputs"], likeness["outputs"]);
 }

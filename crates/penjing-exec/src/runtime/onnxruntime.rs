@@ -1,16 +1,35 @@
 //! ONNX Runtime, loaded when the program runs.
 
+mod model;
+mod optimized;
+mod tensors;
+
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use bytes::Bytes;
+pub use model::OnnxModel;
 use ort::session::Session;
-use ort::value::{DynValue, Value};
-use penjing_graph::{DataType, Element, Tensor};
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::DynValue;
+use penjing_graph::Tensor;
 
 use crate::ExecError;
+
+pub(super) const NAME: &str = "ONNX Runtime";
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How ONNX Runtime runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Threads that one operator is shared among.
+    pub threads: usize,
+    /// Whether it may rewrite the graph before it runs it: fuse operators, fold constants, choose layouts. Without, it runs the
+    /// nodes as they are.
+    pub optimize: bool,
+}
 
 /// ONNX Runtime's library, found and loaded.
 #[derive(Clone, Copy, Debug)]
@@ -63,16 +82,19 @@ impl OnnxRuntime {
     /// # Errors
     /// When ONNX Runtime refuses the model.
     pub fn open(&self, path: &Path, threads: usize) -> Result<OnnxSession, ExecError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ExecError::Runtime {
-            what: format!("open `{}` in ONNX Runtime", path.display()),
-            source,
-        };
-        let session = Session::builder(self.environment)
-            .and_then(|b| Ok(b.with_intra_threads(threads)?))
-            .and_then(|mut b| b.commit_from_file(path))
-            .map_err(|e| failed(Box::new(e)))?;
-        Ok(OnnxSession { session })
+        let session = self.builder(SessionOptions { threads, optimize: true }).and_then(|mut builder| builder.commit_from_file(path));
+        Ok(OnnxSession { session: session.map_err(failed(format!("open `{}` in ONNX Runtime", path.display())))? })
     }
+
+    fn builder(&self, options: SessionOptions) -> ort::Result<SessionBuilder> {
+        let level = if options.optimize { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+        Ok(Session::builder(self.environment)?.with_intra_threads(options.threads)?.with_optimization_level(level)?)
+    }
+}
+
+/// An error of ONNX Runtime's, which was asked to do `what`.
+fn failed<E: Into<AnyError>>(what: String) -> impl FnOnce(E) -> ExecError {
+    move |source| ExecError::Runtime { what, source: source.into() }
 }
 
 fn load(library: &Path) -> Result<ort::environment::Environment, Box<dyn std::error::Error + Send + Sync>> {
@@ -115,47 +137,28 @@ impl OnnxSession {
     /// # Errors
     /// When the inputs do not fit or a type has no counterpart.
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ExecError> {
-        let failed =
-            |source: Box<dyn std::error::Error + Send + Sync>| ExecError::Runtime { what: "run the model in ONNX Runtime".into(), source };
-        let names: Vec<String> = self.session.inputs().iter().map(|i| i.name().to_string()).collect();
-        let values = inputs.iter().map(to_value).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let named: Vec<(Cow<'_, str>, DynValue)> = names.into_iter().map(Cow::from).zip(values).collect();
-        let outputs = self.session.run(named).map_err(|e| failed(Box::new(e)))?;
-        outputs.iter().map(|(_, value)| from_value(&value)).collect::<Result<_, _>>().map_err(failed)
+        run_session(&mut self.session, inputs, None)
     }
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
-fn to_value(tensor: &Tensor) -> Result<DynValue, AnyError> {
-    fn typed<T: Element + ort::value::PrimitiveTensorElementType + std::fmt::Debug + 'static>(
-        tensor: &Tensor,
-    ) -> Result<DynValue, AnyError> {
-        let values = tensor.values::<T>().ok_or("the tensor has another type")?.into_owned();
-        Ok(Value::from_array((tensor.dims().to_vec(), values))?.into_dyn())
-    }
-    match tensor.dtype() {
-        DataType::Float => typed::<f32>(tensor),
-        DataType::Double => typed::<f64>(tensor),
-        DataType::Int64 => typed::<i64>(tensor),
-        DataType::Int32 => typed::<i32>(tensor),
-        DataType::Uint8 => typed::<u8>(tensor),
-        DataType::Int8 => typed::<i8>(tensor),
-        other => Err(format!("inputs of type {} cannot be given to ONNX Runtime yet", other.name()).into()),
-    }
-}
-
-fn from_value(value: &ort::value::ValueRef<'_>) -> Result<Tensor, AnyError> {
-    fn typed<T: Element + ort::value::PrimitiveTensorElementType>(value: &ort::value::ValueRef<'_>) -> Option<Tensor> {
-        let (shape, values) = value.try_extract_tensor::<T>().ok()?;
-        let dims = shape.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<Vec<_>>>()?;
-        Tensor::from_raw(T::DATA_TYPE, dims, Bytes::copy_from_slice(bytemuck::cast_slice(values))).ok()
-    }
-    typed::<f32>(value)
-        .or_else(|| typed::<i64>(value))
-        .or_else(|| typed::<f64>(value))
-        .or_else(|| typed::<i32>(value))
-        .or_else(|| typed::<u8>(value))
-        .or_else(|| typed::<i8>(value))
-        .ok_or_else(|| format!("outputs of type {:?} cannot be taken from ONNX Runtime yet", value.dtype()).into())
+/// Outputs of a session, those of these names or all; inputs in the model's order.
+fn run_session(session: &mut Session, inputs: &[Tensor], names: Option<&[&str]>) -> Result<Vec<Tensor>, ExecError> {
+    let mut run = || -> Result<Vec<Tensor>, AnyError> {
+        let input_names: Vec<String> = session.inputs().iter().map(|input| input.name().to_string()).collect();
+        if input_names.len() != inputs.len() {
+            return Err(format!("the model takes {} inputs, not {}", input_names.len(), inputs.len()).into());
+        }
+        let values = inputs.iter().map(tensors::to_value).collect::<Result<Vec<_>, _>>()?;
+        let named: Vec<(Cow<'_, str>, DynValue)> = input_names.into_iter().map(Cow::from).zip(values).collect();
+        let outputs = session.run(named)?;
+        let of_name = |name: &&str| match outputs.get(name) {
+            Some(value) => tensors::from_value(value),
+            None => Err(format!("it gives no `{name}`").into()),
+        };
+        match names {
+            Some(names) => names.iter().map(of_name).collect(),
+            None => outputs.iter().map(|(_, value)| tensors::from_value(&value)).collect(),
+        }
+    };
+    run().map_err(failed("run the model in ONNX Runtime".into()))
 }

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::progress::{Event, Progress};
 use super::statistics::{MeanEstimate, Paired, Proportion};
+use crate::ExecError;
 use crate::data::{Dataset, Order, Split};
-use crate::{ExecError, Executor};
+use crate::runtime::Runtime;
 
 /// Fewest classes for which "among the best five" says something.
 const CLASSES_FOR_TOP5: usize = 6;
@@ -74,18 +75,18 @@ fn different_samples(a: &Evaluation, b: &Evaluation) -> ExecError {
 /// # Errors
 /// When the split has no samples or no labels, the first output is not one number a class, or the model cannot be run.
 pub fn evaluate(
-    executor: &mut dyn Executor,
+    model: &mut dyn Runtime,
     data: &Dataset,
     split: Split,
     batch: usize,
     progress: &mut dyn Progress,
 ) -> Result<Evaluation, ExecError> {
-    let heads = Heads::of(&executor.to_graph()?)?;
+    let heads = Heads::of(model.graph())?;
     let mut tally = Tally::default();
     for batch in data.batches(split, batch, Order::Sequential, false) {
         let batch = batch?;
         let labels = batch.labels.as_deref().ok_or_else(unlabelled)?;
-        let outputs = executor.run(&batch.inputs, &heads.fetch())?;
+        let outputs = model.run(&batch.inputs, &heads.fetch())?;
         tally.add(&outputs[0], outputs.get(1), labels).map_err(|reason| heads.refusal(reason))?;
         progress.event(Event::Evaluated { split, done: tally.correct.len() as u64, samples: data.len(split) as u64 });
     }

@@ -5,8 +5,9 @@ use serde::Serialize;
 
 use super::progress::{Event, Progress};
 use super::statistics::Proportion;
+use crate::ExecError;
 use crate::data::{Dataset, Order, Split};
-use crate::{ExecError, Executor};
+use crate::runtime::Runtime;
 
 /// How near one output is to the original's of the same name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,14 +32,14 @@ pub struct Similarity {
 /// # Errors
 /// When the models have different outputs or none to compare, the split has no samples, or one cannot be run.
 pub fn similarity(
-    original: &mut dyn Executor,
-    result: &mut dyn Executor,
+    original: &mut dyn Runtime,
+    result: &mut dyn Runtime,
     data: &Dataset,
     split: Split,
     batch: usize,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Similarity>, ExecError> {
-    let (a, b) = (original.to_graph()?, result.to_graph()?);
+    let (a, b) = (original.graph(), result.graph());
     let (a_outputs, b_outputs) = (a.outputs().to_vec(), b.outputs().to_vec());
     let names: Vec<String> = a_outputs.iter().map(|id| a.value(*id).name.clone()).collect();
     if names.len() != b_outputs.len() {
@@ -133,6 +134,7 @@ mod tests {
     use super::super::Silent;
     use super::super::testing::{Linear, clusters};
     use super::*;
+    use crate::runtime::Builtin;
 
     fn compare(dims: &[usize], a: Vec<f32>, b: Vec<f32>, samples: usize) -> Result<Similarity, String> {
         let mut count = Comparison::default();
@@ -180,7 +182,7 @@ mod tests {
     fn a_model_is_like_itself() -> Result<(), Box<dyn std::error::Error>> {
         let (_folder, data) = clusters(40)?;
         let [mut a, mut b] = [Linear::new(2, 3), Linear::new(2, 3)];
-        let compared = similarity(&mut a, &mut b, &data, Split::Test, 3, &mut Silent)?;
+        let compared = similarity(&mut Builtin(&mut a), &mut Builtin(&mut b), &data, Split::Test, 3, &mut Silent)?;
         assert_eq!((compared.len(), compared[0].output.as_str(), compared[0].sqnr), (1, "y", f64::INFINITY));
         assert!((compared[0].cosine - 1.0).abs() < 1e-12);
         Ok(())

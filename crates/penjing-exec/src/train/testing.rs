@@ -60,6 +60,10 @@ impl Linear {
 }
 
 impl Executor for Linear {
+    fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     fn to_graph(&self) -> Result<Graph, ExecError> {
         let mut graph = self.graph.clone();
         let mut edit = Edit::new(&graph, "take over");

@@ -15,6 +15,7 @@ use super::progress::{Event, Progress};
 use super::statistics::Proportion;
 use super::{Length, TrainSettings};
 use crate::data::{Batch, Dataset, Order, Split};
+use crate::runtime::Builtin;
 use crate::{ExecError, Executor, Objective, StepReport};
 
 /// What one epoch gave.
@@ -239,7 +240,7 @@ impl<'a> Run<'a> {
         let settings = &self.trainer.settings;
         let wanted = self.trainer.validate || settings.early_stopping.is_some();
         let validation = if wanted && !self.data.is_empty(Split::Validation) {
-            Some(evaluate(self.executor, self.data, Split::Validation, settings.batch, self.progress)?.top1)
+            Some(evaluate(&mut Builtin(&mut *self.executor), self.data, Split::Validation, settings.batch, self.progress)?.top1)
         } else {
             None
         };
@@ -495,7 +496,7 @@ mod tests {
         let report = fit(&mut model, &data, settings, &mut Silent)?;
         assert_eq!(report.ended, Ended::StoppedEarly);
         assert_eq!(report.epochs.len() as u64, report.kept + 2);
-        let again = evaluate(&mut model, &data, Split::Validation, 7, &mut Silent)?;
+        let again = evaluate(&mut Builtin(&mut model), &data, Split::Validation, 7, &mut Silent)?;
         assert_eq!(Some(again.top1), report.epochs[report.kept as usize - 1].validation);
         Ok(())
     }
