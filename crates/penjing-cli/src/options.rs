@@ -230,7 +230,8 @@ pub(crate) fn read_model(path: &Path) -> Result<Graph> {
     Ok(onnx::read(path)?)
 }
 
-fn check_model(path: &Path) -> Result<(), Usage> {
+/// A folder is no model.
+pub(crate) fn check_model(path: &Path) -> Result<(), Usage> {
     if path.is_dir() { Err(Usage(format!("`{}` is a folder (hint: name the ONNX file)", path.display()))) } else { Ok(()) }
 }
 

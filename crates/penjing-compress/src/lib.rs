@@ -2,6 +2,7 @@
 //!
 //! Knows graphs and executors, not terminals: all that the command can do, this library can.
 
+pub mod bench;
 pub mod floor;
 mod gain;
 mod journal;
@@ -11,6 +12,7 @@ pub mod quant;
 mod recipe;
 mod run;
 mod speed;
+mod timing;
 mod verify;
 
 pub use gain::FileSize;
@@ -21,4 +23,5 @@ pub use recipe::{
 };
 pub use run::{Context, RunError, RunEvent, accuracy, build_for, execute, open_all, open_data, open_inputs};
 pub use speed::SpeedUp;
+pub use timing::Median;
 pub use verify::{Verification, verify};

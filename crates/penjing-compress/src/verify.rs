@@ -103,15 +103,27 @@ pub(crate) fn made_up_inputs(graph: &Graph, batch: usize, free: usize) -> Result
         let Some(shape) = &value.shape else { return Ok(None) };
         let size = |(axis, dim): (usize, &Dim)| dim.fixed().unwrap_or(if axis == 0 { batch } else { free });
         let dims: Vec<usize> = shape.iter().enumerate().map(size).collect();
-        let Some(count) = penjing_graph::element_count(&dims).filter(|n| *n <= 1 << 28) else { return Ok(None) };
-        inputs.push(match value.dtype {
-            Some(DataType::Float) => Tensor::new(dims, (0..count).map(|i| (i as f32 * 0.37).sin()).collect()),
-            Some(DataType::Int64) => Tensor::new(dims, (0..count).map(|i| (i % 2) as i64).collect()),
-            Some(DataType::Int32) => Tensor::new(dims, (0..count).map(|i| (i % 2) as i32).collect()),
-            _ => return Ok(None),
-        });
+        let Some(input) = value.dtype.and_then(|dtype| made_up(dtype, dims)) else { return Ok(None) };
+        inputs.push(input);
     }
     Ok(Some(inputs))
+}
+
+/// A tensor of numbers that only need to be the same each time. `None` of very many elements, and of types that are no numbers or
+/// that no input has.
+pub(crate) fn made_up(dtype: DataType, dims: Vec<usize>) -> Option<Tensor> {
+    let count = penjing_graph::element_count(&dims).filter(|n| *n <= 1 << 28)?;
+    // Integers count something or name an entry of a table: 0 and 1 always can.
+    Some(match dtype {
+        DataType::Float => Tensor::new(dims, (0..count).map(|i| (i as f32 * 0.37).sin()).collect()),
+        DataType::Double => Tensor::new(dims, (0..count).map(|i| (i as f64 * 0.37).sin()).collect()),
+        DataType::Int64 => Tensor::new(dims, (0..count).map(|i| (i % 2) as i64).collect()),
+        DataType::Int32 => Tensor::new(dims, (0..count).map(|i| (i % 2) as i32).collect()),
+        DataType::Int8 => Tensor::new(dims, (0..count).map(|i| (i % 2) as i8).collect()),
+        DataType::Uint8 => Tensor::new(dims, (0..count).map(|i| (i % 2) as u8).collect()),
+        DataType::Bool => Tensor::from_bools(dims, &(0..count).map(|i| i % 2 == 1).collect::<Vec<_>>()),
+        _ => return None,
+    })
 }
 
 /// The largest relative difference of two lists of outputs, if it can be put down to rounding.
