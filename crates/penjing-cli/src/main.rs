@@ -29,6 +29,7 @@ enum Command {
     Train(commands::train::Train),
     Eval(commands::eval::Eval),
     Prune(Box<commands::prune::Prune>),
+    Compare(Box<commands::compare::Compare>),
     Bench(commands::bench::Bench),
     Demo(commands::demo::Demo),
 }
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(stop),
         Command::Eval(command) => command.run(threads),
         Command::Prune(command) => command.run(stop, threads),
+        Command::Compare(command) => command.run(threads),
         Command::Bench(command) => command.run(threads),
         Command::Demo(command) => command.run(stop, threads),
     });

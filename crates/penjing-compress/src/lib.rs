@@ -3,6 +3,7 @@
 //! Knows graphs and executors, not terminals: all that the command can do, this library can.
 
 pub mod bench;
+mod compare;
 pub mod floor;
 mod gain;
 mod journal;
@@ -15,6 +16,7 @@ mod speed;
 mod timing;
 mod verify;
 
+pub use compare::{COMPARE_BATCH, CompareOptions, Compared, compare, fixed_batch};
 pub use gain::FileSize;
 pub use journal::Journal;
 pub use outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};

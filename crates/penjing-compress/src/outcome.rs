@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use penjing_exec::ExecError;
 use penjing_exec::data::Split;
-use penjing_exec::train::Similarity;
 use penjing_exec::train::statistics::Interval;
+use penjing_exec::train::{Evaluation, Similarity};
 use serde::Serialize;
 
 use crate::floor::FloorVerdict;
@@ -12,6 +13,7 @@ use crate::gain::FileSize;
 use crate::prune::structured::{Cost, GroupChannels};
 use crate::prune::{LayerSparsity, Mark};
 use crate::recipe::Recipe;
+use crate::run::{accuracy, percent};
 use crate::speed::SpeedUp;
 use crate::verify::Verification;
 
@@ -107,6 +109,26 @@ pub struct BeforeAfter {
     /// How the result stands to its floor, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<FloorVerdict>,
+}
+
+impl BeforeAfter {
+    /// Both on the same samples.
+    ///
+    /// # Errors
+    /// When they were measured on different numbers of samples.
+    pub(crate) fn of(before: &Evaluation, after: &Evaluation, floor: Option<FloorVerdict>) -> Result<BeforeAfter, ExecError> {
+        let paired = before.paired(after)?;
+        Ok(BeforeAfter {
+            samples: before.samples(),
+            original: accuracy(before),
+            result: accuracy(after),
+            change: 100.0 * paired.difference(),
+            change_interval: percent(paired.interval()),
+            flipped: before.flips(after)?,
+            mcnemar_p: paired.mcnemar_mid_p(),
+            floor,
+        })
+    }
 }
 
 /// The result's outputs beside the original's on one split, which needs no labels.

@@ -595,17 +595,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
     /// The original as it was measured on a split, and the result on the same samples.
     fn compare(&mut self, before: &Evaluation, result: &Graph, split: Split, floor: Option<Floor>) -> Result<BeforeAfter, RunError> {
         let after = self.evaluate(result, split)?;
-        let paired = before.paired(&after)?;
-        Ok(BeforeAfter {
-            samples: before.samples(),
-            original: accuracy(before),
-            result: accuracy(&after),
-            change: 100.0 * paired.difference(),
-            change_interval: percent(paired.interval()),
-            flipped: before.flips(&after)?,
-            mcnemar_p: paired.mcnemar_mid_p(),
-            floor: floor.map(|floor| floor.judge(before, &after, split)).transpose()?,
-        })
+        let floor = floor.map(|floor| floor.judge(before, &after, split)).transpose()?;
+        Ok(BeforeAfter::of(before, &after, floor)?)
     }
 
     /// The outputs of both on the test split, or on validation where nothing tests. `None` without data.
@@ -620,7 +611,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 }
 
-fn percent(interval: Interval) -> Interval {
+pub(crate) fn percent(interval: Interval) -> Interval {
     Interval { low: 100.0 * interval.low, high: 100.0 * interval.high }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use penjing_compress::{DataSource, accuracy, open_all, open_data, open_inputs};
+use penjing_compress::{COMPARE_BATCH, DataSource, accuracy, fixed_batch, open_all, open_data, open_inputs};
 use penjing_exec::runtime::{RuntimeKind, SessionOptions};
 use penjing_exec::train::{evaluate, metric_command, similarity};
 use penjing_graph::Graph;
@@ -15,9 +15,6 @@ use crate::options::{DataOptions, RuntimeOptions, SplitName, read_model};
 use crate::progress::{Display, warn};
 use crate::similarity::similarity_line;
 use crate::table::print;
-
-/// Samples at a time.
-const BATCH: usize = 256;
 
 /// Measure a model's accuracy with its 95 % interval, or how near its outputs are to another's
 #[derive(Args)]
@@ -46,6 +43,11 @@ pub(crate) struct Eval {
     runtime: RuntimeOptions,
 }
 
+/// Samples at a time.
+fn batch(graphs: &[&Graph]) -> usize {
+    graphs.iter().find_map(|graph| fixed_batch(graph)).unwrap_or(COMPARE_BATCH)
+}
+
 impl Eval {
     pub(crate) fn run(self, threads: usize) -> Result<Goal> {
         if let Some(command) = &self.metric_command {
@@ -71,7 +73,7 @@ impl Eval {
             SplitName::Train | SplitName::Validation | SplitName::Test => open_data(source, graph)?,
         };
         warn(&data.describe().to_string());
-        let evaluation = evaluate(&mut *runtime.load(graph, options)?, &data, self.split.split(), BATCH, &mut Display::new())?;
+        let evaluation = evaluate(&mut *runtime.load(graph, options)?, &data, self.split.split(), batch(&[graph]), &mut Display::new())?;
         let measured = accuracy(&evaluation);
         if self.json {
             let record = json!({
@@ -108,7 +110,7 @@ impl Eval {
         data.check_input(reference)?;
         warn(&data.describe().to_string());
         let (mut original, mut result) = (runtime.load(reference, options)?, runtime.load(graph, options)?);
-        let outputs = similarity(&mut *original, &mut *result, &data, self.split.split(), BATCH, &mut Display::new())?;
+        let outputs = similarity(&mut *original, &mut *result, &data, self.split.split(), batch(&[graph, reference]), &mut Display::new())?;
         let (split, samples) = (self.split.name(), data.len(self.split.split()));
         if self.json {
             print(&serde_json::to_string_pretty(&json!({ "split": split, "samples": samples, "outputs": outputs }))?)?;

@@ -553,7 +553,7 @@ fn probability(p: f64) -> String {
     if p < 0.0005 { "< 0.001".into() } else { format!("{p:.3}") }
 }
 
-fn accuracy_line(name: &str, split: &BeforeAfter) -> String {
+pub(crate) fn accuracy_line(name: &str, split: &BeforeAfter) -> String {
     let percent = |a: &penjing_compress::Accuracy| format!("{:.2} % ({:.2} to {:.2})", a.percent, a.interval.low, a.interval.high);
     format!(
         "{name} ({} samples, 95 % intervals): {} before, {} after, change {:+.2} ({:+.2} to {:+.2}) points, {} predictions flipped, McNemar p {}",

@@ -90,11 +90,14 @@ pub fn evaluate(
         tally.add(&outputs[0], outputs.get(1), labels).map_err(|reason| heads.refusal(reason))?;
         progress.event(Event::Evaluated { split, done: tally.correct.len() as u64, samples: data.len(split) as u64 });
     }
-    let no_samples = || ExecError::Option(format!("the {} split has no samples (hint: give it a share of the data)", split_name(split)));
-    tally.finish().ok_or_else(no_samples)
+    tally.finish().ok_or_else(|| no_samples(split))
 }
 
-fn unlabelled() -> ExecError {
+pub(super) fn no_samples(split: Split) -> ExecError {
+    ExecError::Option(format!("the {} split has no samples (hint: give it a share of the data)", split_name(split)))
+}
+
+pub(super) fn unlabelled() -> ExecError {
     ExecError::Option(
         "the data have no labels, so that no accuracy can be measured (hint: --labels FILE, or --reference ORIGINAL to compare outputs)"
             .into(),
@@ -110,14 +113,14 @@ fn split_name(split: Split) -> &'static str {
 }
 
 /// The first output, and where that is a softmax what goes into it.
-struct Heads {
+pub(super) struct Heads {
     output: ValueId,
-    logits: Option<ValueId>,
+    pub(super) logits: Option<ValueId>,
     name: String,
 }
 
 impl Heads {
-    fn of(graph: &Graph) -> Result<Heads, ExecError> {
+    pub(super) fn of(graph: &Graph) -> Result<Heads, ExecError> {
         let output = *graph.outputs().first().ok_or_else(|| ExecError::Option("the model has no output to measure".into()))?;
         let producer = graph.value(output).producer.map(|id| graph.node(id));
         let logits = producer.and_then(|node| match node.op {
@@ -131,7 +134,7 @@ impl Heads {
         std::iter::once(self.output).chain(self.logits).collect()
     }
 
-    fn refusal(&self, reason: String) -> ExecError {
+    pub(super) fn refusal(&self, reason: String) -> ExecError {
         ExecError::Option(format!("output `{}` {reason}", self.name))
     }
 }

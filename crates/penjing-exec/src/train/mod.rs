@@ -2,11 +2,13 @@
 
 mod checkpoint;
 mod eval;
+mod inner_values;
 mod loss;
 mod metric_command;
 mod progress;
 mod schedule;
 mod settings;
+mod side_by_side;
 mod similarity;
 pub mod statistics;
 #[cfg(test)]
@@ -15,9 +17,11 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, Position};
 pub use eval::{Evaluation, Tally, evaluate};
+pub use inner_values::{InnerSimilarity, InnerValues, inner_values};
 pub use metric_command::metric_command;
 pub use progress::{Event, Progress, Silent};
 pub use schedule::{Length, Schedule, Shape};
 pub use settings::{Optimizer, TrainSettings};
+pub use side_by_side::{SideBySide, side_by_side};
 pub use similarity::{Similarity, similarity};
 pub use trainer::{Ended, EpochSummary, FitReport, StopFlag, Trainer, fit};

@@ -3,10 +3,11 @@
 use penjing_graph::Tensor;
 use serde::Serialize;
 
-use super::progress::{Event, Progress};
+use super::progress::Progress;
+use super::side_by_side::side_by_side;
 use super::statistics::Proportion;
 use crate::ExecError;
-use crate::data::{Dataset, Order, Split};
+use crate::data::{Dataset, Split};
 use crate::runtime::Runtime;
 
 /// How near one output is to the original's of the same name.
@@ -39,38 +40,12 @@ pub fn similarity(
     batch: usize,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Similarity>, ExecError> {
-    let (a, b) = (original.graph(), result.graph());
-    let (a_outputs, b_outputs) = (a.outputs().to_vec(), b.outputs().to_vec());
-    let names: Vec<String> = a_outputs.iter().map(|id| a.value(*id).name.clone()).collect();
-    if names.len() != b_outputs.len() {
-        return Err(ExecError::Option(format!(
-            "the original has {} outputs and the result {} (hint: compare a model with the one it was made from)",
-            names.len(),
-            b_outputs.len()
-        )));
-    }
-    let mut counts = vec![Comparison::default(); names.len()];
-    let mut done = 0;
-    for batch in data.batches(split, batch, Order::Sequential, false) {
-        let batch = batch?;
-        let samples = batch.indices.len();
-        let (a, b) = (original.run(&batch.inputs, &a_outputs)?, result.run(&batch.inputs, &b_outputs)?);
-        for (((count, name), a), b) in counts.iter_mut().zip(&names).zip(&a).zip(&b) {
-            count.add(a, b, samples).map_err(|reason| ExecError::Option(format!("output `{name}` {reason}")))?;
-        }
-        done += samples as u64;
-        progress.event(Event::Evaluated { split, done, samples: data.len(split) as u64 });
-    }
-    let compared: Vec<Similarity> = names.into_iter().zip(counts).filter_map(|(name, count)| count.finish(name)).collect();
-    if compared.is_empty() {
-        return Err(ExecError::Option("there is no float output or no sample to compare (hint: give a --metric-command)".into()));
-    }
-    Ok(compared)
+    Ok(side_by_side(original, result, data, split, batch, false, progress)?.outputs)
 }
 
-/// Sums over the rows of one output so far.
+/// Sums over the rows of one value so far.
 #[derive(Clone, Copy, Debug, Default)]
-struct Comparison {
+pub(super) struct Comparison {
     rows: u64,
     cosines: f64,
     signal: f64,
@@ -83,7 +58,7 @@ struct Comparison {
 
 impl Comparison {
     /// Rows are those of the first axis where it counts the samples; else the output is one row.
-    fn add(&mut self, a: &Tensor, b: &Tensor, samples: usize) -> Result<(), String> {
+    pub(super) fn add(&mut self, a: &Tensor, b: &Tensor, samples: usize) -> Result<(), String> {
         if (a.dtype().is_float(), a.dims()) != (b.dtype().is_float(), b.dims()) {
             return Err(format!("is {} {:?} in the original and {} {:?} now", a.dtype().name(), a.dims(), b.dtype().name(), b.dims()));
         }
@@ -106,7 +81,8 @@ impl Comparison {
         Ok(())
     }
 
-    fn finish(self, output: String) -> Option<Similarity> {
+    /// The result; `None` of no floats.
+    pub(super) fn finish(self, output: String) -> Option<Similarity> {
         (self.rows > 0).then(|| Similarity {
             output,
             cosine: self.cosines / self.rows as f64,

@@ -1,0 +1,92 @@
+//! A result beside the model it was made from: accuracy, outputs, and where inside they part.
+
+use penjing_exec::data::{Dataset, Split};
+use penjing_exec::runtime::{RuntimeKind, SessionOptions};
+use penjing_exec::train::{InnerValues, Progress, Similarity, inner_values, side_by_side};
+use penjing_graph::{Dim, Graph};
+use serde::Serialize;
+
+use crate::outcome::BeforeAfter;
+use crate::run::RunError;
+
+/// Samples at a time for models that leave it open.
+pub const COMPARE_BATCH: usize = 256;
+/// Inner values of so many samples at a time are in memory.
+const INNER_BATCH: usize = 1;
+
+/// How models are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct CompareOptions {
+    /// What runs both.
+    pub runtime: RuntimeKind,
+    /// Threads for ONNX Runtime.
+    pub threads: usize,
+    /// The split to measure on.
+    pub split: Split,
+    /// Samples for the inner values; 0: these are left out.
+    pub samples: usize,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Compared {
+    /// What ran both.
+    pub runtime: &'static str,
+    /// The split.
+    pub split: Split,
+    /// Number of its samples.
+    pub samples: usize,
+    /// Both as classifiers; `None` where that cannot be measured.
+    pub accuracy: Option<BeforeAfter>,
+    /// Why it cannot.
+    pub no_accuracy: Option<String>,
+    /// Every float output of the result beside the original's.
+    pub outputs: Vec<Similarity>,
+    /// Inner values, the worst first. For them ONNX Runtime runs the nodes as they are written, without its own rewrites.
+    pub inner: Option<InnerValues>,
+}
+
+/// Compares two models on the same samples.
+///
+/// # Errors
+/// When the data do not fit a model, their outputs differ in number or shape, or one cannot be run.
+pub fn compare(
+    original: &Graph,
+    result: &Graph,
+    data: &Dataset,
+    options: CompareOptions,
+    progress: &mut dyn Progress,
+) -> Result<Compared, RunError> {
+    let CompareOptions { runtime, threads, split, samples } = options;
+    let no_accuracy = match data.classes() {
+        None => Some("the data have no labels (hint: --labels FILE)".into()),
+        Some(_) => data.tells_no_classes(original).or_else(|| data.tells_no_classes(result)),
+    };
+    for graph in [original, result] {
+        if no_accuracy.is_some() { data.check_input(graph)? } else { data.check_against(graph)? }
+    }
+    let load = |optimize: bool| {
+        let session = SessionOptions { threads, optimize };
+        Ok::<_, RunError>((runtime.load(original, session)?, runtime.load(result, session)?))
+    };
+    let batch = fixed_batch(original).or_else(|| fixed_batch(result));
+    let found = {
+        let (mut a, mut b) = load(true)?;
+        side_by_side(&mut *a, &mut *b, data, split, batch.unwrap_or(COMPARE_BATCH), no_accuracy.is_none(), progress)?
+    };
+    let inner = match samples {
+        0 => None,
+        _ => {
+            let (mut a, mut b) = load(false)?;
+            Some(inner_values(&mut *a, &mut *b, data, split, batch.unwrap_or(INNER_BATCH), samples, progress)?)
+        }
+    };
+    let accuracy = found.evaluations.map(|[before, after]| BeforeAfter::of(&before, &after, None)).transpose()?;
+    Ok(Compared { runtime: runtime.name(), split, samples: data.len(split), accuracy, no_accuracy, outputs: found.outputs, inner })
+}
+
+/// Samples that a model takes at a time, where it takes only so many.
+pub fn fixed_batch(graph: &Graph) -> Option<usize> {
+    graph.inputs().find_map(|id| graph.value(id).shape.as_ref()?.first().and_then(Dim::fixed))
+}
