@@ -2,7 +2,7 @@
 
 use penjing_exec::data::{Dataset, Split};
 use penjing_exec::runtime::{RuntimeKind, SessionOptions};
-use penjing_exec::train::{InnerValues, Progress, Similarity, inner_values, side_by_side};
+use penjing_exec::train::{InnerValues, Portion, Progress, Similarity, inner_values, side_by_side};
 use penjing_graph::{Dim, Graph};
 use serde::Serialize;
 
@@ -45,6 +45,9 @@ pub struct Compared {
     pub outputs: Vec<Similarity>,
     /// Inner values, the worst first. For them ONNX Runtime runs the nodes as they are written, without its own rewrites.
     pub inner: Option<InnerValues>,
+    /// What ONNX Runtime's rewrites and kernels for this machine do to the result: its outputs beside those of the nodes as they are
+    /// written, on the samples of the inner values. `None` where the model runs as it is written.
+    pub optimization: Option<Vec<Similarity>>,
 }
 
 /// Compares two models on the same samples.
@@ -66,24 +69,31 @@ pub fn compare(
     for graph in [original, result] {
         if no_accuracy.is_some() { data.check_input(graph)? } else { data.check_against(graph)? }
     }
-    let load = |optimize: bool| {
-        let session = SessionOptions { threads, optimize };
-        Ok::<_, RunError>((runtime.load(original, session)?, runtime.load(result, session)?))
-    };
+    let load = |graph: &Graph, optimize: bool| runtime.load(graph, SessionOptions { threads, optimize });
     let batch = fixed_batch(original).or_else(|| fixed_batch(result));
-    let found = {
-        let (mut a, mut b) = load(true)?;
-        side_by_side(&mut *a, &mut *b, data, split, batch.unwrap_or(COMPARE_BATCH), no_accuracy.is_none(), progress)?
-    };
-    let inner = match samples {
-        0 => None,
-        _ => {
-            let (mut a, mut b) = load(false)?;
-            Some(inner_values(&mut *a, &mut *b, data, split, batch.unwrap_or(INNER_BATCH), samples, progress)?)
+    let whole = Portion::whole(split, batch.unwrap_or(COMPARE_BATCH));
+    let (mut a, mut b) = (load(original, true)?, load(result, true)?);
+    let found = side_by_side(&mut *a, &mut *b, data, whole, no_accuracy.is_none(), progress)?;
+    let (mut inner, mut optimization) = (None, None);
+    if samples > 0 {
+        let portion = Portion { split, batch: batch.unwrap_or(INNER_BATCH), most: samples };
+        let (mut a, mut as_written) = (load(original, false)?, load(result, false)?);
+        inner = Some(inner_values(&mut *a, &mut *as_written, data, portion, progress)?);
+        if let RuntimeKind::OnnxRuntime(_) = runtime {
+            optimization = Some(side_by_side(&mut *as_written, &mut *b, data, portion, false, progress)?.outputs);
         }
-    };
+    }
     let accuracy = found.evaluations.map(|[before, after]| BeforeAfter::of(&before, &after, None)).transpose()?;
-    Ok(Compared { runtime: runtime.name(), split, samples: data.len(split), accuracy, no_accuracy, outputs: found.outputs, inner })
+    Ok(Compared {
+        runtime: runtime.name(),
+        split,
+        samples: data.len(split),
+        accuracy,
+        no_accuracy,
+        outputs: found.outputs,
+        inner,
+        optimization,
+    })
 }
 
 /// Samples that a model takes at a time, where it takes only so many.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use penjing_compress::{CompareOptions, Compared, compare, open_inputs};
-use penjing_exec::train::{InnerSimilarity, InnerValues};
+use penjing_exec::train::{InnerSimilarity, InnerValues, Similarity};
 
 use crate::Goal;
 use crate::commands::prune::accuracy_line;
@@ -14,6 +14,8 @@ use crate::progress::{Display, warn};
 use crate::similarity::similarity_line;
 use crate::table::{print, table};
 
+/// SQNR in dB below which a runtime's rewrites change more than the order of sums.
+const LOSSY: f64 = 40.0;
 /// Inner values that are shown to people.
 const SHOWN: usize = 20;
 
@@ -62,8 +64,18 @@ impl Compare {
         lines.extend(found.no_accuracy.as_ref().map(|reason| format!("accuracy: not measured, {reason}")));
         lines.extend(found.outputs.iter().map(similarity_line));
         lines.extend(found.inner.as_ref().map(inner_lines));
+        lines.extend(found.optimization.iter().flatten().map(optimization_line));
         lines.join("\n")
     }
+}
+
+/// What the runtime's own rewrites do to an output, and what that may come from.
+fn optimization_line(output: &Similarity) -> String {
+    let hint = match output.sqnr < LOSSY {
+        true => " (hint: processors without VNNI add products of 8 bits in 16, where they may saturate; weights of 7 bits never do)",
+        false => "",
+    };
+    format!("what ONNX Runtime's optimisation changes, {}{hint}", similarity_line(output))
 }
 
 fn inner_lines(InnerValues { samples, values, other_shape }: &InnerValues) -> String {
@@ -102,6 +114,14 @@ mod tests {
 
     fn value(name: &str, sqnr: f64) -> InnerSimilarity {
         InnerSimilarity { value: name.into(), beside: format!("{name}_dequantized"), operator: "Conv".into(), cosine: 0.5, sqnr }
+    }
+
+    #[test]
+    fn a_lossy_optimisation_says_what_it_may_be() {
+        let (cosine, largest_difference, relative_difference) = (1.0, 0.5, 0.1);
+        let output = |sqnr| Similarity { output: "y".into(), cosine, sqnr, largest_difference, relative_difference, agreement: None };
+        assert!(optimization_line(&output(39.0)).contains("SQNR 39.0 dB") && optimization_line(&output(39.0)).contains("VNNI"));
+        assert!(!optimization_line(&output(41.0)).contains("hint"));
     }
 
     #[test]

@@ -69,6 +69,9 @@ fn accuracy_outputs_and_inner_values_side_by_side() {
         assert_eq!((&hidden["beside"], &hidden["operator"]), (&"hidden_dequantized".into(), &"Gemm".into()));
         let sqnr: Vec<f64> = inner["values"].as_array().expect("values").iter().filter_map(|v| v["sqnr"].as_f64()).collect();
         assert!(sqnr.is_sorted() && sqnr[0] > 10.0 && sqnr[2] < 50.0, "{sqnr:?}");
+        // The built-in executor has no rewrites to compare with.
+        let rewritten = record["optimization"][0]["output"] == "y";
+        assert_eq!(rewritten, runtime == "onnxruntime", "{record}");
         // What flipped is what the two classes do not agree on.
         let agreed = record["outputs"][0]["agreement"]["successes"].as_u64().expect("a number");
         assert_eq!(record["accuracy"]["flipped"].as_u64(), Some(40 - agreed));

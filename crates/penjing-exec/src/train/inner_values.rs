@@ -6,9 +6,10 @@ use penjing_graph::{Graph, Value, ValueId};
 use serde::Serialize;
 
 use super::progress::{Event, Progress};
+use super::side_by_side::Portion;
 use super::similarity::Comparison;
 use crate::ExecError;
-use crate::data::{Dataset, Order, Split};
+use crate::data::Dataset;
 use crate::runtime::Runtime;
 
 /// What is added to the name of a value once its codes are numbers again: by Penjing, and by ONNX Runtime's own quantizer. Until it is
@@ -51,9 +52,9 @@ struct Pair {
     count: Comparison,
 }
 
-/// Runs both models on `samples` samples of a split, `batch` at a time, and compares all float values that both have under the same
-/// name: with the values that their codes stand for, where the result has some. Only sums are kept from batch to batch. An original's
-/// value without a namesake is left out.
+/// Runs both models on the same samples and compares all float values that both have under the same name: with the values that their
+/// codes stand for, where the result has some. Only sums are kept from batch to batch. An original's value without a namesake is left
+/// out.
 ///
 /// # Errors
 /// When one cannot be run.
@@ -61,15 +62,13 @@ pub fn inner_values(
     original: &mut dyn Runtime,
     result: &mut dyn Runtime,
     data: &Dataset,
-    split: Split,
-    batch: usize,
-    samples: usize,
+    portion: Portion,
     progress: &mut dyn Progress,
 ) -> Result<InnerValues, ExecError> {
     let mut pairs = pairs(original.graph(), result.graph());
     let mut other_shape = vec![];
-    let (mut done, samples) = (0, samples.min(data.len(split)));
-    for batch in data.batches(split, batch, Order::Sequential, false).take(samples.div_ceil(batch)) {
+    let mut done = 0;
+    for batch in portion.batches(data) {
         let batch = batch?;
         let fetch = |side: usize| pairs.iter().map(|pair| pair.ids[side]).collect::<Vec<_>>();
         let (a, b) = (original.run(&batch.inputs, &fetch(0))?, result.run(&batch.inputs, &fetch(1))?);
@@ -82,7 +81,7 @@ pub fn inner_values(
             added
         });
         done += batch.indices.len();
-        progress.event(Event::Evaluated { split, done: done as u64, samples: samples as u64 });
+        progress.event(Event::Evaluated { split: portion.split, done: done as u64, samples: portion.samples(data) as u64 });
     }
     let finished = |pair: Pair| {
         let [value, beside] = pair.names;
@@ -119,6 +118,7 @@ mod tests {
     use super::super::Silent;
     use super::super::testing::clusters;
     use super::*;
+    use crate::data::Split;
     use crate::runtime::Builtin;
 
     /// x · w of `width` columns → doubled, and with `codes` rounded in between.
@@ -139,7 +139,8 @@ mod tests {
     fn compared(a: &Graph, b: &Graph, samples: usize) -> Result<InnerValues, Box<dyn std::error::Error>> {
         let (_folder, data) = clusters(60)?;
         let (mut a, mut b) = (Builtin::new(a)?, Builtin::new(b)?);
-        Ok(inner_values(&mut a, &mut b, &data, Split::Train, 4, samples, &mut Silent)?)
+        let portion = Portion { split: Split::Train, batch: 4, most: samples };
+        Ok(inner_values(&mut a, &mut b, &data, portion, &mut Silent)?)
     }
 
     #[test]

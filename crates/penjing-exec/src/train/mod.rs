@@ -22,6 +22,6 @@ pub use metric_command::metric_command;
 pub use progress::{Event, Progress, Silent};
 pub use schedule::{Length, Schedule, Shape};
 pub use settings::{Optimizer, TrainSettings};
-pub use side_by_side::{SideBySide, side_by_side};
+pub use side_by_side::{Portion, SideBySide, side_by_side};
 pub use similarity::{Similarity, similarity};
 pub use trainer::{Ended, EpochSummary, FitReport, StopFlag, Trainer, fit};

@@ -6,7 +6,7 @@ use super::eval::{Evaluation, Heads, Tally, no_samples, unlabelled};
 use super::progress::{Event, Progress};
 use super::similarity::{Comparison, Similarity};
 use crate::ExecError;
-use crate::data::{Dataset, Order, Split};
+use crate::data::{Batch, Dataset, Order, Split};
 use crate::runtime::Runtime;
 
 /// What two models make of the same samples.
@@ -18,8 +18,35 @@ pub struct SideBySide {
     pub outputs: Vec<Similarity>,
 }
 
-/// Runs both models on one split and compares their outputs, one by one; with `labelled`, measures both as classifiers too. `batch`:
-/// samples at a time.
+/// Samples to run models on, from the first of a split on.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    /// The split.
+    pub split: Split,
+    /// Samples at a time.
+    pub batch: usize,
+    /// Samples at most, rounded up to whole batches.
+    pub most: usize,
+}
+
+impl Portion {
+    /// All of a split.
+    pub fn whole(split: Split, batch: usize) -> Portion {
+        Portion { split, batch, most: usize::MAX }
+    }
+
+    /// Number of samples that there are of it.
+    pub(super) fn samples(self, data: &Dataset) -> usize {
+        let whole = self.most.div_ceil(self.batch).saturating_mul(self.batch);
+        data.len(self.split).min(whole)
+    }
+
+    pub(super) fn batches(self, data: &Dataset) -> impl Iterator<Item = Result<Batch, ExecError>> + use<> {
+        data.batches(self.split, self.batch, Order::Sequential, false).take(self.most.div_ceil(self.batch))
+    }
+}
+
+/// Runs both models on the same samples and compares their outputs, one by one; with `labelled`, measures both as classifiers too.
 ///
 /// # Errors
 /// When the models have different outputs or none to compare, the split has no samples or no labels, or one cannot be run.
@@ -27,8 +54,7 @@ pub fn side_by_side(
     original: &mut dyn Runtime,
     result: &mut dyn Runtime,
     data: &Dataset,
-    split: Split,
-    batch: usize,
+    portion: Portion,
     labelled: bool,
     progress: &mut dyn Progress,
 ) -> Result<SideBySide, ExecError> {
@@ -49,7 +75,7 @@ pub fn side_by_side(
     let mut tallies = [Tally::default(), Tally::default()];
     let mut counts = vec![Comparison::default(); names.len()];
     let mut done = 0;
-    for batch in data.batches(split, batch, Order::Sequential, false) {
+    for batch in portion.batches(data) {
         let batch = batch?;
         let samples = batch.indices.len();
         let values = [original.run(&batch.inputs, &fetch[0])?, result.run(&batch.inputs, &fetch[1])?];
@@ -61,13 +87,13 @@ pub fn side_by_side(
             tally.add(&values[0], values.get(names.len()), labels).map_err(|reason| heads.refusal(reason))?;
         }
         done += samples as u64;
-        progress.event(Event::Evaluated { split, done, samples: data.len(split) as u64 });
+        progress.event(Event::Evaluated { split: portion.split, done, samples: portion.samples(data) as u64 });
     }
     let outputs: Vec<Similarity> = names.into_iter().zip(counts).filter_map(|(name, count)| count.finish(name)).collect();
     if outputs.is_empty() {
         return Err(ExecError::Option("there is no float output or no sample to compare (hint: give a --metric-command)".into()));
     }
-    let finished = |tally: Tally| tally.finish().ok_or_else(|| no_samples(split));
+    let finished = |tally: Tally| tally.finish().ok_or_else(|| no_samples(portion.split));
     let [first, second] = tallies;
     let evaluations = if labelled { Some([finished(first)?, finished(second)?]) } else { None };
     Ok(SideBySide { evaluations, outputs })
@@ -87,12 +113,15 @@ mod tests {
         let (mut a, mut b) = (Linear::new(2, 3), Linear::new(2, 3));
         fit(&mut b, &data, TrainSettings { epochs: 2, batch: 8, ..TrainSettings::default() }, &mut Silent)?;
         let (mut a, mut b) = (Builtin(&mut a), Builtin(&mut b));
-        let found = side_by_side(&mut a, &mut b, &data, Split::Train, 7, true, &mut Silent)?;
+        let found = side_by_side(&mut a, &mut b, &data, Portion::whole(Split::Train, 7), true, &mut Silent)?;
         let apart = [&mut a, &mut b].map(|model| evaluate(model, &data, Split::Train, 7, &mut Silent));
         let [first, second] = apart;
         let apart = [first?, second?];
         assert!(apart[0].correct != apart[1].correct, "training changes something");
         assert_eq!(found.evaluations, Some(apart));
+        let part = Portion { split: Split::Train, batch: 7, most: 8 };
+        let part = side_by_side(&mut a, &mut b, &data, part, true, &mut Silent)?;
+        assert_eq!(part.evaluations.map(|[a, _]| a.samples()), Some(14));
         assert_eq!(found.outputs, similarity(&mut a, &mut b, &data, Split::Train, 7, &mut Silent)?);
         Ok(())
     }

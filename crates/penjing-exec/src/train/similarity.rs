@@ -4,7 +4,7 @@ use penjing_graph::Tensor;
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::side_by_side::side_by_side;
+use super::side_by_side::{Portion, side_by_side};
 use super::statistics::Proportion;
 use crate::ExecError;
 use crate::data::{Dataset, Split};
@@ -40,7 +40,7 @@ pub fn similarity(
     batch: usize,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Similarity>, ExecError> {
-    Ok(side_by_side(original, result, data, split, batch, false, progress)?.outputs)
+    Ok(side_by_side(original, result, data, Portion::whole(split, batch), false, progress)?.outputs)
 }
 
 /// Sums over the rows of one value so far.
