@@ -26,7 +26,7 @@ while (($#)); do
     esac
     shift
 done
-network=resnet-20 criteria=(l1 l2 bn-scale taylor fpgm random) epochs=3 again=1 work=.cache/bench/structured
+network=resnet-20 criteria=(l1 bn-scale taylor random) epochs=3 again=3 work=.cache/bench/structured
 if [[ -n $quick ]]; then
     network=lenet-300-100 criteria=(l1 random) epochs=1 again=1 work=.cache/bench/structured-quick seeds=(0)
     rm -rf "$work"
@@ -56,7 +56,7 @@ if [[ $question == accuracy ]]; then
         for criterion in "${criteria[@]}"; do
             cut=$work/$network-$seed-$criterion
             [[ -f $cut.onnx ]] || prune "$whole" --structured --macs 0.5 --round-to 1 --criterion "$criterion" --data "$data" \
-                --epochs "$again" --batch 64 --lr 0.02 --seed "$seed" -o "$cut.onnx" --run "$cut.run" --force
+                --epochs "$again" --batch 64 --lr 0.05 --seed "$seed" -o "$cut.onnx" --run "$cut.run" --force
         done
     done
 else

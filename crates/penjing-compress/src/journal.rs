@@ -88,7 +88,7 @@ impl Journal {
         let folder = &self.folder;
         self.tidy();
         // The recipe goes last: a folder without it holds no run.
-        let models = ["original.onnx", "model.onnx", "measured.onnx", "most-accurate.onnx", "dense.onnx"];
+        let models = ["original.onnx", "model.onnx", "measured.onnx", "candidate.onnx", "most-accurate.onnx", "dense.onnx"];
         let with_data = models.iter().flat_map(|name| [name.to_string(), format!("{name}.data")]);
         for name in ["log.jsonl", "outcome.json"].map(String::from).into_iter().chain(with_data).chain(["recipe.toml".into()]) {
             let path = folder.join(name);

@@ -21,7 +21,8 @@ pub use gain::FileSize;
 pub use journal::Journal;
 pub use outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 pub use recipe::{
-    CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, WeightPruning,
+    BN_SAMPLES, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step,
+    WeightPruning,
 };
 pub use run::{Context, RunError, RunEvent, accuracy, build_for, execute, open_all, open_data, open_inputs};
 pub use speed::SpeedUp;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::floor::FloorVerdict;
 use crate::gain::FileSize;
-use crate::prune::structured::{Cost, GroupChannels};
+use crate::prune::structured::{Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{LayerSparsity, Mark};
 use crate::recipe::Recipe;
 use crate::run::{accuracy, percent};
@@ -56,6 +56,9 @@ pub struct Outcome {
     /// How long both take for one sample, where that was measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub speed: Vec<SpeedUp>,
+    /// What the accuracy loses where one group of channels is cut alone, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensitivity: Vec<GroupSensitivity>,
     /// Every sparsity that was tried.
     pub rounds: Vec<Round>,
     /// Bytes of the original, of the result written densely, and of the result as written.

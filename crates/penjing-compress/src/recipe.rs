@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::floor::Floor;
 use crate::prune::criteria::Choice;
 use crate::prune::structured::criteria::ChannelChoice;
-use crate::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce};
+use crate::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce, Regularization, Regularizer};
 use crate::prune::{Pattern, PruningSchedule, Scope, Sparsity, Until};
 
 /// Version of the recipe's format that this program writes and reads.
@@ -162,6 +162,15 @@ pub struct ChannelPruning {
     /// How what is removed grows over the steps.
     #[serde(default)]
     pub schedule: PruningSchedule,
+    /// What pulls channels towards zero in a training before the first cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regularize: Option<Regularization>,
+    /// Training samples from which the running statistics of batch normalisations are measured anew after each cut; 0 leaves them.
+    #[serde(default = "bn_samples")]
+    pub bn_samples: usize,
+    /// Ratios by which each group is cut alone to see what the accuracy loses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sensitivity: Vec<f64>,
     /// How far.
     pub goal: ChannelGoal,
 }
@@ -178,7 +187,14 @@ impl ChannelPruning {
         if self.calibration_samples == 0 {
             return Err("a criterion needs a sample to look at (hint: --calibration-samples 512)".into());
         }
+        if let Some(ratio) = self.sensitivity.iter().find(|ratio| !(0.0..1.0).contains(*ratio)) {
+            return Err(format!("{ratio} is no ratio to measure sensitivity at (hint: from 0 to below 1, such as 0.25,0.5,0.75)"));
+        }
         match &self.goal {
+            ChannelGoal::Floor { .. } if self.regularize.is_some_and(|r| r.regularizer == Regularizer::Growing) => {
+                Err("growing pulls at the channels that are to go, and a floor does not say which (hint: group-lasso, or --macs 0.5)"
+                    .into())
+            }
             ChannelGoal::Remove { fraction, .. } if fraction.value() >= 1.0 => {
                 Err("nothing would be left of the network (hint: a fraction below 1)".into())
             }
@@ -209,6 +225,13 @@ pub enum ChannelGoal {
         /// Rounds at most.
         rounds: usize,
     },
+}
+
+/// Training samples that normalisations are measured on after a cut where nothing else is asked for.
+pub const BN_SAMPLES: usize = 512;
+
+fn bn_samples() -> usize {
+    BN_SAMPLES
 }
 
 /// Training samples that a criterion looks at where nothing else is asked for.

@@ -2,13 +2,17 @@
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use penjing_exec::data::{DataOptions, Dataset, Description, Preprocess, Split, SplitOptions};
 use penjing_exec::runtime::{Builtin, OnnxRuntime};
 use penjing_exec::train::statistics::Interval;
-use penjing_exec::train::{Checkpoint, Ended, Evaluation, Event, StopFlag, TrainSettings, Trainer, evaluate, metric_command, similarity};
+use penjing_exec::train::{
+    Checkpoint, Ended, Evaluation, Event, Penalty, StopFlag, TrainSettings, Trainer, evaluate, metric_command, similarity,
+};
 use penjing_exec::{ExecError, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
+use penjing_graph::ops::Op;
 use penjing_graph::zoo::ZooOptions;
 use penjing_graph::{Edit, Graph, GraphError, Tensor, onnx, zoo};
 use serde::{Deserialize, Serialize};
@@ -19,14 +23,16 @@ use crate::gain::FileSize;
 use crate::journal::{INPUT, Journal, hexadecimal};
 use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 use crate::prune::criteria::Needs;
-use crate::prune::structured::{Cost, GroupChannels};
-use crate::prune::{self, Masks, PruneError, Pruning, Stats, TrainingSamples};
-use crate::recipe::{ChannelGoal, DataSource, ModelSource, PruneGoal, Recipe, Step};
-use crate::speed::{SpeedUp, speed_ups};
+use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
+use crate::prune::{self, Calibration, Masks, PruneError, Pruning, Stats, TrainingSamples};
+use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
+use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
 
 /// Samples at a time where nothing is trained.
 const EVALUATION_BATCH: usize = 256;
+/// Samples at a time where statistics are taken batch by batch.
+const STATISTICS_BATCH: usize = 64;
 
 /// What can go wrong with a run.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +87,9 @@ pub enum RunError {
     /// The written file is not what was meant to be written.
     #[error("the written model differs from the one in memory: {0} (hint: this is a defect of penjing; nothing was written)")]
     NotVerified(String),
+    /// A cut network does not compute what the masked one does.
+    #[error("cutting changed what the network computes: {0} (hint: this is a defect of penjing; nothing was written)")]
+    NotCut(String),
     /// The general compressor that sizes are stated with failed.
     #[error("cannot compress `{}` to state its size", path.display())]
     Compressor {
@@ -168,7 +177,8 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
         (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
         (None, None) => None,
     };
-    let mut work = Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None, channels: vec![] };
+    let mut work =
+        Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None, channels: vec![], sensitivity: vec![] };
     for step in &recipe.steps {
         match step {
             Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
@@ -214,6 +224,18 @@ impl Baseline<'_> {
     }
 }
 
+/// How one training of a run goes.
+#[derive(Default)]
+struct Fit<'a> {
+    settings: TrainSettings,
+    /// Weights that stay at zero.
+    masks: Option<&'a Masks>,
+    /// What pulls weights towards zero.
+    penalty: Option<Arc<dyn Penalty>>,
+    /// End after so many epochs of all that the settings ask for.
+    until: Option<u64>,
+}
+
 /// All that is known of the original.
 struct Measured {
     evaluation: Option<Evaluation>,
@@ -232,6 +254,8 @@ pub(crate) struct Work {
     pub(crate) floor: Option<Floor>,
     /// The groups of channels that were cut, so that the result may be faster.
     pub(crate) channels: Vec<GroupChannels>,
+    /// What the accuracy loses where one group is cut alone.
+    pub(crate) sensitivity: Vec<GroupSensitivity>,
 }
 
 /// All that a method may use: data, training, measuring, memory.
@@ -244,6 +268,8 @@ pub(crate) struct Workshop<'a, 'c> {
     retrain: TrainSettings,
     train: TrainSettings,
     metric_command: Option<&'a str>,
+    /// How often a candidate's time was taken.
+    timed: usize,
     pub(crate) journal: &'a mut Journal,
     context: &'a mut Context<'c>,
 }
@@ -253,7 +279,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let train = recipe.train.unwrap_or_default();
         let metric_command = recipe.metric_command.as_deref();
         let retrain = recipe.retrain.unwrap_or(train);
-        Ok(Workshop { data: None, untrained: None, initial: None, train, retrain, metric_command, journal, context })
+        Ok(Workshop { data: None, untrained: None, initial: None, train, retrain, metric_command, timed: 0, journal, context })
     }
 
     /// Whether anything can be trained and its accuracy measured.
@@ -392,6 +418,56 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(speed)
     }
 
+    /// The fraction of the original's time that a candidate takes for one sample. Remembered.
+    pub(crate) fn latency(&mut self, original: &Graph, candidate: &Graph) -> Result<f64, RunError> {
+        self.timed += 1;
+        let stage = format!("latency-{}", self.timed);
+        if let Some(fraction) = self.journal.recall::<f64>(&stage) {
+            return Ok(fraction);
+        }
+        self.tell(RunEvent::Stage(&stage));
+        let unknown = "no time can be measured: the shape or type of an input is not known (hint: --macs 0.5)";
+        let inputs = made_up_inputs(original, 1, 128)?.ok_or_else(|| RunError::Recipe(unknown.into()))?;
+        let files = [(original, "measured.onnx"), (candidate, "candidate.onnx")];
+        let paths = files.map(|(graph, name)| (graph, self.journal.folder().join(name)));
+        for (graph, path) in &paths {
+            onnx::write(graph, path, WriteOptions { overwrite: true, ..WriteOptions::default() })?;
+        }
+        let [(_, before), (_, after)] = &paths;
+        let fraction = time_left(before, after, &inputs, self.context.onnxruntime, self.context.threads)?;
+        // What stays behind costs space, nothing else.
+        paths.iter().for_each(|(_, path)| drop(std::fs::remove_file(path)));
+        self.journal.note(&stage, &fraction)?;
+        Ok(fraction)
+    }
+
+    /// The network with the running statistics of its batch normalisations as they are over so many training samples; as it is
+    /// without data.
+    pub(crate) fn reestimated(&mut self, graph: Graph, samples: usize) -> Result<Graph, RunError> {
+        let normalised = graph.nodes().any(|(_, node)| matches!(node.op, Op::BatchNormalization(_)));
+        let Some(data) = self.data.as_ref().filter(|_| normalised && samples > 0) else { return Ok(graph) };
+        let mut executor = cpu_executor(&graph)?;
+        let mut seen = 0;
+        for batch in (TrainingSamples { data, samples, seed: self.retrain.seed }).batches(STATISTICS_BATCH) {
+            let batch = batch?;
+            // One sample has no variance.
+            if batch.indices.len() > 1 {
+                seen += 1;
+                executor.update_statistics(&batch.inputs, 1.0 / seen as f32)?;
+            }
+        }
+        Ok(executor.to_graph()?)
+    }
+
+    /// The network trained with weights pulled towards zero. Remembered.
+    pub(crate) fn trained_sparsely(&mut self, graph: &Graph, penalty: Arc<dyn Penalty>) -> Result<Graph, RunError> {
+        if !self.has_labels() {
+            return Err(RunError::Recipe("sparse training needs data with labels (hint: --data PATH, or without --regularize)".into()));
+        }
+        let settings = self.retrain;
+        self.fit_as("sparse-training", graph, Fit { settings, penalty: Some(penalty), ..Fit::default() })
+    }
+
     /// Training samples for a criterion to learn from.
     pub(crate) fn calibration(&self, criterion: &str, samples: usize) -> Result<TrainingSamples<'_>, RunError> {
         let missing =
@@ -460,23 +536,16 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 "the training has {} epochs, so that there is no epoch {epoch} to rewind to (hint: a smaller --rewind-epoch)",
                 settings.epochs
             ))),
-            _ => self.fit_until(Some(epoch), &format!("rewound-{epoch}"), &initial, None, settings),
+            _ => self.fit_as(&format!("rewound-{epoch}"), &initial, Fit { settings, until: Some(epoch), ..Fit::default() }),
         }
     }
 
     fn fit(&mut self, stage: &str, graph: &Graph, masks: Option<&Masks>, settings: TrainSettings) -> Result<Graph, RunError> {
-        self.fit_until(None, stage, graph, masks, settings)
+        self.fit_as(stage, graph, Fit { settings, masks, ..Fit::default() })
     }
 
-    /// Trains, and ends after so many epochs where a number is given.
-    fn fit_until(
-        &mut self,
-        until: Option<u64>,
-        stage: &str,
-        graph: &Graph,
-        masks: Option<&Masks>,
-        settings: TrainSettings,
-    ) -> Result<Graph, RunError> {
+    /// Trains as `fit` says. Remembered under `stage`.
+    fn fit_as(&mut self, stage: &str, graph: &Graph, fit: Fit<'_>) -> Result<Graph, RunError> {
         if let Some(trained) = self.journal.recall::<Trained>(stage) {
             return self.journal.load_weights(stage, &trained.weights, graph);
         }
@@ -484,12 +553,13 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let data = self.data.as_ref().ok_or_else(|| RunError::Recipe("nothing can be trained without data (hint: --data)".into()))?;
         let checkpoint = self.journal.checkpoint(stage);
         let mut executor = cpu_executor(graph)?;
-        for (id, keep) in masks.into_iter().flatten() {
+        for (id, keep) in fit.masks.into_iter().flatten() {
             executor.set_mask(*id, Some(keep))?;
         }
         let trainer = Trainer {
-            settings,
-            until,
+            settings: fit.settings,
+            until: fit.until,
+            penalty: fit.penalty,
             validate: false,
             save: Some(checkpoint.clone()),
             resume: checkpoint.exists().then(|| Checkpoint::read(&checkpoint)).transpose()?,
@@ -561,7 +631,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
             (!holds)
                 .then(|| format!("the test split contradicts the floor: {measured:.2} ({low:.2} to {high:.2}) where {limit:.2} must hold"))
         };
-        let verdict = match work.missed.or_else(refuted).or_else(|| no_gain(&size, recipe.dense)) {
+        let too_slow = || too_slow(&recipe.steps, speed.first()?);
+        let verdict = match work.missed.or_else(refuted).or_else(too_slow).or_else(|| no_gain(&size, recipe.dense)) {
             Some(reason) => Verdict::Missed(reason),
             None => Verdict::Met,
         };
@@ -580,6 +651,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             channels: work.channels,
             cost: CostChange { original: Cost::of(original), result: Cost::of(&result) },
             speed,
+            sensitivity: work.sensitivity,
             rounds: work.rounds,
             size,
             verification,
@@ -609,6 +681,20 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let outputs = similarity(&mut original, &mut result, data, split, EVALUATION_BATCH, &mut progress)?;
         Ok(Some(Likeness { split, samples: data.len(split), outputs }))
     }
+}
+
+/// Why a budget of time was missed, where the result is surely slower than it asks for.
+fn too_slow(steps: &[Step], speed: &SpeedUp) -> Option<String> {
+    let asked = steps.iter().rev().find_map(|step| match step {
+        Step::PruneChannels(ChannelPruning { goal: ChannelGoal::Remove { budget: Budget::Latency, fraction, .. }, .. }) => {
+            Some(1.0 - fraction.value())
+        }
+        Step::PruneChannels(_) | Step::Prune(_) => None,
+    })?;
+    let least = 1.0 / speed.interval.high;
+    (least > asked).then(|| {
+        format!("the result takes {:.0} % of the original's time where {:.0} % was asked for", 100.0 / speed.speed_up, 100.0 * asked)
+    })
 }
 
 pub(crate) fn percent(interval: Interval) -> Interval {

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use penjing_exec::train::statistics::Interval;
 use serde::{Deserialize, Serialize};
 
-/// Rounds at most, and how long they may take together.
+/// Rounds at most.
 const ROUNDS: usize = 201;
-const PATIENCE: Duration = Duration::from_secs(4);
 const LEAST_ROUNDS: usize = 11;
+/// How long rounds may take together, for a result and for a candidate.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// Rounds before those that count.
 const WARM_UP: usize = 3;
 
@@ -46,13 +48,13 @@ impl Median {
 pub(crate) type Run<'a, E> = Box<dyn FnMut() -> Result<(), E> + 'a>;
 
 /// Milliseconds that each of `runs` took in each round; in a round each is run once. The machine's mood thus meets all alike.
-pub(crate) fn in_turn<E>(runs: &mut [Run<'_, E>]) -> Result<Vec<Vec<f64>>, E> {
+pub(crate) fn in_turn<E>(runs: &mut [Run<'_, E>], patience: Duration) -> Result<Vec<Vec<f64>>, E> {
     let mut times = vec![vec![]; runs.len()];
     for _ in 0..WARM_UP {
         runs.iter_mut().try_for_each(|run| run())?;
     }
     let start = Instant::now();
-    while times[0].len() < ROUNDS && (times[0].len() < LEAST_ROUNDS || start.elapsed() < PATIENCE) {
+    while times[0].len() < ROUNDS && (times[0].len() < LEAST_ROUNDS || start.elapsed() < patience) {
         for (run, times) in runs.iter_mut().zip(&mut times) {
             times.push(milliseconds(run)?);
         }
@@ -96,10 +98,10 @@ mod tests {
                 Ok(())
             })
         };
-        let times = in_turn(&mut [run('a'), run('b')]).expect("nothing fails");
+        let times = in_turn(&mut [run('a'), run('b')], PATIENCE).expect("nothing fails");
         assert_eq!((times[0].len(), times[1].len()), (ROUNDS, ROUNDS));
         let order = order.into_inner();
         assert!(order.chunks(2).all(|round| round == ['a', 'b']) && order.len() == 2 * (ROUNDS + WARM_UP));
-        assert_eq!(in_turn(&mut [Box::new(|| Err("broken")) as Run<'_, &str>]), Err("broken"));
+        assert_eq!(in_turn(&mut [Box::new(|| Err("broken")) as Run<'_, &str>], PATIENCE), Err("broken"));
     }
 }

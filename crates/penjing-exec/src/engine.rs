@@ -35,6 +35,8 @@ pub(crate) struct Engine<B: Kernels> {
     trainable: BTreeSet<ValueId>,
     /// True where an element stays at zero.
     dropped: BTreeMap<ValueId, BoolTensor<B>>,
+    /// λ of each element whose gradient has λ·w added.
+    penalties: BTreeMap<ValueId, Float<B>>,
     moments: update::Moments<B>,
     steps: u64,
     /// Initializers that are no longer those of `graph`.
@@ -51,6 +53,7 @@ impl<B: Kernels> Engine<B> {
             graph: graph.clone(),
             device,
             dropped: BTreeMap::new(),
+            penalties: BTreeMap::new(),
             moments: BTreeMap::new(),
             steps: 0,
             changed: BTreeSet::new(),
@@ -87,6 +90,14 @@ impl<B: Kernels> Engine<B> {
             self.folded = Some(Box::new(Engine::new(&graph, self.device.clone())?));
         }
         Ok(self.folded.as_deref().unwrap_or(self))
+    }
+
+    /// g + λ·w.
+    fn penalized(&self, id: ValueId, gradient: Float<B>) -> Float<B> {
+        match (self.penalties.get(&id), self.weights.get(&id)) {
+            (Some(penalty), Some(Value::Float(weight))) => gradient + penalty.clone() * weight.clone(),
+            _ => gradient,
+        }
     }
 
     fn masked(&self, id: ValueId, t: Float<B>) -> Float<B> {
@@ -128,7 +139,8 @@ impl<B: Kernels> Executor for Engine<B> {
         self.folded = None;
         let step = self.steps + 1;
         let (loss, gradients, running) = self.differentiate(inputs, target, &objective.loss, Mode::Training { seed: step })?;
-        let gradients: BTreeMap<ValueId, Float<B>> = gradients.into_iter().map(|(id, g)| (id, self.masked(id, g))).collect();
+        let gradients: BTreeMap<ValueId, Float<B>> =
+            gradients.into_iter().map(|(id, g)| (id, self.masked(id, self.penalized(id, g)))).collect();
         let norm = gradients.values().map(|g| B::sum_of_squares(g.0.clone())).sum::<f64>().sqrt();
         let diverged = |what: &str| {
             let hint = format!(
@@ -158,6 +170,32 @@ impl<B: Kernels> Executor for Engine<B> {
     fn gradients(&mut self, inputs: &[Tensor], target: &Target, loss: &Loss) -> Result<Gradients, ExecError> {
         let (loss, gradients, _) = self.differentiate(inputs, target, loss, Mode::Inference)?;
         Ok(Gradients { loss, by_weight: gradients.into_iter().map(|(id, g)| (id, Value::from(g).into_tensor())).collect() })
+    }
+
+    fn update_statistics(&mut self, inputs: &[Tensor], share: f32) -> Result<(), ExecError> {
+        self.folded = None;
+        let pass = self.forward(inputs, self.graph.outputs(), Mode::Statistics { share }, false)?;
+        for (id, statistic) in pass.running {
+            self.changed.insert(id);
+            self.weights.insert(id, statistic.into());
+        }
+        Ok(())
+    }
+
+    fn set_penalties(&mut self, penalties: &BTreeMap<ValueId, Vec<f32>>) -> Result<(), ExecError> {
+        let mut found = BTreeMap::new();
+        for (id, factors) in penalties {
+            let weight = match self.initializer(*id)? {
+                Value::Float(weight) if self.trainable.contains(id) && weight.len() == factors.len() => weight,
+                _ => {
+                    let reason = format!("a penalty of {} elements does not fit `{}`", factors.len(), self.name(*id));
+                    return Err(ExecError::Option(reason));
+                }
+            };
+            found.insert(*id, Float::from_slice(factors, &weight.dims(), weight));
+        }
+        self.penalties = found;
+        Ok(())
     }
 
     fn trainable(&self) -> Vec<ValueId> {

@@ -117,6 +117,20 @@ pub trait Executor: Send {
     /// When something does not fit.
     fn gradients(&mut self, inputs: &[Tensor], target: &Target, loss: &Loss) -> Result<Gradients, ExecError>;
 
+    /// Moves the running statistics of batch normalisations: (1 − share) · themselves + share · those of this batch. Nothing else
+    /// changes; with shares 1, 1/2, 1/3 … they become the mean over all batches.
+    ///
+    /// # Errors
+    /// When an input does not fit or a node cannot be run.
+    fn update_statistics(&mut self, inputs: &[Tensor], share: f32) -> Result<(), ExecError>;
+
+    /// From now on the gradient of each element w of these weights has λ·w added, its own λ for each, in the weight's order. No others
+    /// do.
+    ///
+    /// # Errors
+    /// When one is not trainable or the length differs from the weight's.
+    fn set_penalties(&mut self, penalties: &BTreeMap<ValueId, Vec<f32>>) -> Result<(), ExecError>;
+
     /// Initializers that training changes, in order of their ids.
     fn trainable(&self) -> Vec<ValueId>;
 

@@ -206,6 +206,41 @@ fn running_statistics_by_hand() {
     assert!((y[0] + 2.5 / 7f32.sqrt()).abs() < 1e-6 && (y[1] + 0.5 / 7f32.sqrt()).abs() < 1e-6, "{y:?}");
 }
 
+/// Batches of 1, 3 and of 4, 8: means 2 and 6, variances 1 and 4; their means are 4 and 2.5.
+#[test]
+fn statistics_over_batches_by_hand() {
+    let mut b = GraphBuilder::new("bn");
+    let x = b.input("x", DataType::Float, [Dim::symbol("N"), 1.into()]);
+    let [scale, bias, mean, var] = [1.0, 0.0, 40.0, 90.0].map(|v: f32| b.tensor("s", Tensor::new([1], vec![v])));
+    let n = b.node("n", BatchNormalization { epsilon: 0.0, momentum: 0.75, training_mode: false }, &[x, scale, bias, mean, var]);
+    let y = b.node("y", Dropout { ratio: None, seed: None }, &[n]);
+    let graph = b.output(y).finish().expect("a graph");
+    let mut executor = cpu_executor(&graph).expect("an executor");
+    for (i, values) in [[1.0f32, 3.0], [4.0, 8.0]].into_iter().enumerate() {
+        executor.update_statistics(&[Tensor::new([2, 1], values.to_vec())], 1.0 / (i + 1) as f32).expect("an update");
+    }
+    assert_eq!(f32s(&executor.weight(mean).expect("a statistic")), [4.0]);
+    assert_eq!(f32s(&executor.weight(var).expect("a statistic")), [2.5]);
+    assert_eq!(f32s(&executor.weight(scale).expect("a weight")), [1.0]);
+}
+
+/// ½ · λ · w² adds λ·w to the gradient: with a gradient of zero, w ← w − lr·λ·w.
+#[test]
+fn penalties_by_hand() {
+    let (graph, w) = linear();
+    let mut executor = cpu_executor(&graph).expect("an executor");
+    executor.set_penalties(&std::collections::BTreeMap::from([(w, vec![0.5, 2.0])])).expect("penalties");
+    let zero = [Tensor::new([1, 2], vec![0.0f32, 0.0])];
+    let target = Target::Values(Tensor::new([1, 1], vec![0.0f32]));
+    executor.train_step(&zero, &target, &objective(Loss::Mse, SGD, 0.25)).expect("a step");
+    assert_eq!(f32s(&executor.weight(w).expect("a weight")), [2.0 * (1.0 - 0.125), -(1.0 - 0.5)]);
+    executor.set_penalties(&std::collections::BTreeMap::new()).expect("none");
+    let before = executor.weight(w).expect("a weight");
+    executor.train_step(&zero, &target, &objective(Loss::Mse, SGD, 0.25)).expect("a step");
+    assert_eq!(executor.weight(w).expect("a weight"), before);
+    assert!(executor.set_penalties(&std::collections::BTreeMap::from([(w, vec![0.5])])).is_err());
+}
+
 #[test]
 fn the_same_bits_at_any_number_of_threads() {
     let graph = convnet();

@@ -6,11 +6,13 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::floor::{Certainty, Floor, Limit};
 use penjing_compress::prune::criteria::{Choice, Needs};
-use penjing_compress::prune::structured::{Budget, ChannelScope, GroupChannels, Limits, Normalize, Reduce};
+use penjing_compress::prune::structured::{
+    Budget, ChannelScope, GroupChannels, GroupSensitivity, Limits, Normalize, Reduce, Regularization,
+};
 use penjing_compress::prune::{LayerSparsity, Mark, Pattern, PruneError, PruningSchedule, Scope, Sparsity, Until};
 use penjing_compress::{
-    BeforeAfter, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, Context, CostChange, Journal, MetricChange, ModelSource, Outcome,
-    PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, SpeedUp, Step, Verdict, WeightPruning, execute,
+    BN_SAMPLES, BeforeAfter, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, Context, CostChange, Journal, MetricChange, ModelSource,
+    Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, SpeedUp, Step, Verdict, WeightPruning, execute,
 };
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
@@ -70,7 +72,7 @@ pub(crate) struct Prune {
     #[arg(long, value_name = "PATTERN", default_value = "unstructured")]
     pattern: Pattern,
     /// How weights are chosen: magnitude, taylor, fisher, snip, wanda, lamp, random or sparsegpt [default: magnitude]. With
-    /// --structured: l1, l2, bn-scale, taylor, fpgm, lamp, fisher, snip, wanda or random [default: l1]
+    /// --structured: l1, l2, bn-scale, taylor, fpgm, lamp, fisher, snip, wanda, mean-activation, apoz or random [default: l1]
     #[arg(long, value_name = "NAME")]
     criterion: Option<String>,
     /// Training samples that a criterion looks at, where it needs to
@@ -124,6 +126,9 @@ struct ChannelOptions {
     /// Remove channels until this fraction of the multiply-accumulates is left, 0 to 1
     #[arg(long, value_name = "FRACTION", conflicts_with = "params")]
     macs: Option<f64>,
+    /// Remove channels until one sample takes this fraction of the original's time on this machine, 0 to 1
+    #[arg(long, value_name = "FRACTION", conflicts_with_all = ["channel_ratio", "macs", "params"])]
+    latency: Option<f64>,
     /// Remove channels until this fraction of the parameters is left, 0 to 1
     #[arg(long, value_name = "FRACTION")]
     params: Option<f64>,
@@ -142,6 +147,16 @@ struct ChannelOptions {
     /// Leave groups whole whose name this is, or that of a node that gives their channels; * stands for any text
     #[arg(long, value_name = "PATTERN")]
     keep: Vec<String>,
+    /// Train with channels pulled towards zero before the first cut, for --epochs: group-lasso, bn-l1 or growing, with a strength if
+    /// wanted, such as bn-l1:0.001
+    #[arg(long, value_name = "NAME")]
+    regularize: Option<Regularization>,
+    /// Training samples on which batch normalisations are measured anew after each cut; 0 leaves them
+    #[arg(long, value_name = "N", default_value_t = BN_SAMPLES)]
+    bn_samples: usize,
+    /// Measure also what the accuracy loses when each group alone is cut by these ratios
+    #[arg(long, value_name = "RATIOS", value_delimiter = ',', num_args = 0..=1, default_missing_value = "0.25,0.5,0.75")]
+    sensitivity: Vec<f64>,
     /// Cut also what is normalised or averaged over its channels, so that outputs differ from those of the masked network
     #[arg(long)]
     allow_approximate: bool,
@@ -150,7 +165,8 @@ struct ChannelOptions {
 impl ChannelOptions {
     /// Whether one is given that means nothing without `--structured`.
     fn any(&self) -> bool {
-        self.channel_ratio.is_some() || self.macs.is_some() || self.params.is_some() || !self.keep.is_empty() || self.allow_approximate
+        let budget = [self.channel_ratio, self.macs, self.latency, self.params].iter().any(Option::is_some);
+        budget || self.regularize.is_some() || !self.sensitivity.is_empty() || !self.keep.is_empty() || self.allow_approximate
     }
 }
 
@@ -336,11 +352,12 @@ impl Prune {
         let options = &self.channels;
         let removed = |fraction: f64| Sparsity::try_from(fraction).map_err(usage);
         let left = |fraction: f64| removed(fraction).and_then(|_| removed(1.0 - fraction));
-        let budget = match (options.channel_ratio, options.macs, options.params) {
+        let budget = match (options.channel_ratio, options.macs, options.params, options.latency) {
             (Some(ratio), ..) => Some((Budget::Channels, removed(ratio)?)),
-            (None, Some(macs), _) => Some((Budget::Macs, left(macs)?)),
-            (None, None, Some(params)) => Some((Budget::Params, left(params)?)),
-            (None, None, None) => None,
+            (None, Some(macs), ..) => Some((Budget::Macs, left(macs)?)),
+            (None, None, Some(params), _) => Some((Budget::Params, left(params)?)),
+            (None, None, None, Some(time)) => Some((Budget::Latency, left(time)?)),
+            (None, None, None, None) => None,
         };
         let goal = match (budget, self.floor()?) {
             (Some((budget, fraction)), None) => ChannelGoal::Remove { budget, fraction, steps: self.steps },
@@ -350,7 +367,8 @@ impl Prune {
             }
             (None, None) => {
                 return Err(Usage(
-                    "how far? (hint: --channel-ratio 0.25, --macs 0.5, --params 0.5, --max-drop 0.5 or --min-accuracy 98.5)".into(),
+                    "how far? (hint: --channel-ratio 0.25, --macs 0.5, --params 0.5, --latency 0.6, --max-drop 0.5 or --min-accuracy 98.5)"
+                        .into(),
                 )
                 .into());
             }
@@ -370,6 +388,9 @@ impl Prune {
             approximate: options.allow_approximate,
             calibration_samples: self.calibration_samples,
             schedule: self.pruning_schedule.into(),
+            regularize: options.regularize,
+            bn_samples: options.bn_samples,
+            sensitivity: options.sensitivity.clone(),
             goal,
         };
         step.check().map_err(Usage)?;
@@ -477,6 +498,9 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         true => lines.extend(weights_left(&outcome.layers)),
         false => lines.extend(channels_left(outcome)),
     }
+    if !outcome.sensitivity.is_empty() {
+        lines.push(sensitivity_table(&outcome.sensitivity));
+    }
     for (name, split) in [("validation", &outcome.validation), ("test", &outcome.test)] {
         lines.extend(split.as_ref().map(|split| accuracy_line(name, split)));
     }
@@ -537,6 +561,20 @@ fn channels_left(outcome: &Outcome) -> Vec<String> {
         format!("Removed {} of {total} channels ({:.1} %)", total - left, 100.0 * (total - left) as f64 / total.max(1) as f64),
         format!("MACs {}, parameters {}", macs, of(original.parameters as u64, result.parameters as u64)),
     ]
+}
+
+/// What the accuracy loses where one group is cut alone: a row for each group, a column for each ratio.
+fn sensitivity_table(groups: &[GroupSensitivity]) -> String {
+    let ratios = groups.first().map(|g| g.points.iter().map(|p| format!("{:.0} % gone", 100.0 * p.ratio)).collect()).unwrap_or_default();
+    let head: Vec<String> = [vec!["cut alone, points and loss".to_string(), "channels".into()], ratios].concat();
+    let row = |g: &GroupSensitivity| {
+        let points = g
+            .points
+            .iter()
+            .map(|p| format!("{:+.2} ({:+.2} to {:+.2}), {:.3}", p.change, p.change_interval.low, p.change_interval.high, p.loss));
+        [g.group.clone(), grouped(g.channels as u64)].into_iter().chain(points).collect()
+    };
+    table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &groups.iter().map(row).collect::<Vec<_>>())
 }
 
 fn speed_line(speed: &SpeedUp) -> String {

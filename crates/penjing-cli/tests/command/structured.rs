@@ -46,6 +46,50 @@ fn half_of_the_products_go_and_the_network_is_retrained() {
     assert!((0.45..=0.5).contains(&left), "{left}");
 }
 
+fn outcome(folder: &std::path::Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(folder.join("outcome.json")).expect("a record")).expect("JSON")
+}
+
+#[test]
+fn sparse_training_and_sensitivity() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    let train = ["train", "lenet-5", "--data", &data, "--epochs", "1", "-o", "whole.onnx"];
+    assert_eq!(run(&train, folder.path()).2, Some(0));
+    let prune = ["prune", "whole.onnx", "--structured", "--channel-ratio", "0.25", "--regularize", "group-lasso", "--sensitivity", "0,0.5"];
+    let prune = [&prune[..], &["--criterion", "apoz", "--data", &data, "--epochs", "1", "--round-to", "1", "-o", "cut.onnx"]].concat();
+    let (out, err, code) = run(&prune, folder.path());
+    assert!(matches!(code, Some(0 | 3)), "{out}{err}");
+    assert!(err.contains("sparse-training") && out.contains("cut alone"), "{out}{err}");
+    let record = std::fs::read(folder.path().join("cut.run/outcome.json")).expect("a record");
+    let record: serde_json::Value = serde_json::from_slice(&record).expect("JSON");
+    let groups = record["sensitivity"].as_array().expect("groups");
+    assert_eq!(groups.len(), 3);
+    for group in groups {
+        let (none, half) = (&group["points"][0], &group["points"][1]);
+        assert_eq!((none["removed"].as_u64(), half["removed"].as_u64()), (Some(0), group["channels"].as_u64().map(|n| n / 2)));
+        assert_eq!(none["change"].as_f64(), Some(0.0));
+        assert!(half["loss"].as_f64() > none["loss"].as_f64(), "{group}");
+    }
+    // The first training pulls, the second does not.
+    let log = std::fs::read_to_string(folder.path().join("cut.run/log.jsonl")).expect("a log");
+    let stages: Vec<&str> = ["sparse-training", "sensitivity-conv1-0.5", "step-1"].into_iter().filter(|s| log.contains(s)).collect();
+    assert_eq!(stages.len(), 3, "{log}");
+}
+
+#[test]
+fn time_is_a_budget_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let prune = ["prune", "resnet-20", "--structured", "--latency", "0.7", "-o", "cut.onnx"];
+    let (out, err, code) = run(&prune, folder.path());
+    assert!(matches!(code, Some(0 | 3)), "{out}{err}");
+    assert!(err.contains("latency-2"), "{err}");
+    assert!(macs(&onnx::read(folder.path().join("cut.onnx")).expect("a model")) < 41_000_000);
+    let (_, err, code) = run(&["prune", "lenet-5", "--structured", "--latency", "0.02", "-o", "o.onnx"], folder.path());
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("2 % of the time are asked for"), "{err}");
+}
+
 #[test]
 fn the_floor_holds_for_channels_too() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -92,6 +136,11 @@ fn what_does_not_go_together_is_said() {
         (&["--structured", "--channel-ratio", "0.5", "--criterion", "l3"], "l1, l2, bn-scale", 2),
         (&["--structured", "--channel-ratio", "0.5", "--keep", "nothing*"], "nothing*", 1),
         (&["--structured", "--macs", "0.001"], "a larger budget", 1),
+        (&["--regularize", "bn-l1"], "--structured", 2),
+        (&["--structured", "--macs", "0.5", "--regularize", "bn"], "group-lasso", 2),
+        (&["--structured", "--macs", "0.5", "--regularize", "bn-l1"], "--data", 1),
+        (&["--structured", "--macs", "0.5", "--sensitivity", "1.5"], "0.25,0.5,0.75", 2),
+        (&["--structured", "--macs", "0.5", "--latency", "0.5"], "cannot be used with", 2),
     ] {
         let (err, exit) = refused(args);
         assert!(err.contains(text), "{args:?}: {err}");

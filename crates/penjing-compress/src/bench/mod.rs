@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::gain::FileSize;
 use crate::run::RunError;
-use crate::timing::{Median, Run, in_turn, milliseconds, speed_up};
+use crate::timing::{Median, PATIENCE, Run, in_turn, milliseconds, speed_up};
 
 /// Times that each model is loaded.
 const LOADS: usize = 5;
@@ -132,7 +132,7 @@ pub fn bench(models: &[&Path], options: &BenchOptions) -> Result<Bench, RunError
     };
     let loads = candidates.iter().map(loads).collect::<Result<Vec<Median>, ExecError>>()?;
     let mut runs = candidates.iter().map(|candidate| candidate.load(options)).collect::<Result<Vec<_>, _>>()?;
-    let times = in_turn(&mut runs)?;
+    let times = in_turn(&mut runs, PATIENCE)?;
     let energy = Energy::of_this_machine();
     let energies = runs.iter_mut().map(|run| energy.as_ref().map_or(Ok(None), |energy| energy.per_run(run)));
     let energies = energies.collect::<Result<Vec<Option<f64>>, _>>()?;

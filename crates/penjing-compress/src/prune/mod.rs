@@ -34,7 +34,7 @@ pub(crate) use pruning::{Pruning, Shrink};
 pub use schedule::PruningSchedule;
 pub use select::{keep_largest, keep_largest_few};
 pub use sparsegpt::{Compensated, sparsegpt};
-pub use stats::{GradientMoments, Stats};
+pub use stats::{FeatureMoments, GradientMoments, Stats};
 pub use weight_matrix::{FeatureAxis, WeightMatrix};
 
 /// Fraction of weights that are zero, 0 ≤ s ≤ 1.
@@ -168,6 +168,15 @@ pub enum PruneError {
         criterion: &'static str,
         /// The weight.
         weight: String,
+    },
+    /// Text that names no way to train sparsely.
+    #[error("`{0}` is no regularization (hint: group-lasso, bn-l1 or growing, with a strength above 0 if wanted: bn-l1:0.001)")]
+    UnknownRegularization(String),
+    /// A network that a regularization finds nothing in.
+    #[error("{regularizer} finds nothing to pull towards zero: no channel that can go has such weights (hint: group-lasso)")]
+    NothingToRegularize {
+        /// Its name.
+        regularizer: &'static str,
     },
     /// A layer of which no inputs were seen.
     #[error("no sample reaches `{0}` as numbers that are finite, so that nothing is known of the layer behind it (hint: give more data)")]

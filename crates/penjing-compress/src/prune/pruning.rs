@@ -73,6 +73,7 @@ impl Pruning<'_> {
     ) -> Result<(), RunError> {
         step.check().map_err(RunError::Recipe)?;
         let method = ChannelCut::new(step, original)?;
+        method.prepare(workshop, work, baseline)?;
         let pruning = Pruning { method: &method, schedule: step.schedule, original, baseline };
         match step.goal {
             ChannelGoal::Remove { fraction, steps, .. } => pruning.to_sparsity(workshop, work, fraction, steps)?,

@@ -33,14 +33,49 @@ impl GradientMoments {
     }
 }
 
+/// Sums over all elements x of each feature of a value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FeatureMoments {
+    /// How many elements of one feature were seen.
+    pub count: u64,
+    /// Σ |x|.
+    pub absolute: Vec<f64>,
+    /// Σ x².
+    pub squared: Vec<f64>,
+    /// How many were 0.
+    pub zeros: Vec<u64>,
+}
+
+impl FeatureMoments {
+    fn add(&mut self, value: &Tensor, features: FeatureAxis) {
+        let (Some(axis), Some(elements)) = (features.of_rank(value.dims().len()), value.to_f32()) else { return };
+        let features = value.dims()[axis];
+        let inner = value.dims()[axis + 1..].iter().product::<usize>().max(1);
+        self.absolute.resize(features, 0.0);
+        self.squared.resize(features, 0.0);
+        self.zeros.resize(features, 0);
+        self.count += elements.len().checked_div(features).unwrap_or(0) as u64;
+        for (i, x) in elements.chunks_exact(inner).enumerate() {
+            let feature = i % features;
+            self.absolute[feature] += x.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+            self.squared[feature] += x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            self.zeros[feature] += x.iter().filter(|x| **x == 0.0).count() as u64;
+        }
+    }
+
+    /// ‖x‖₂ of each feature.
+    pub fn norms(&self) -> Vec<f32> {
+        self.squared.iter().map(|sum| sum.sqrt() as f32).collect()
+    }
+}
+
 /// What is known of a network beside its weights.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     seed: u64,
     samples: usize,
     gradients: BTreeMap<ValueId, GradientMoments>,
-    /// ‖x‖₂ of each feature of a value.
-    norms: BTreeMap<(ValueId, FeatureAxis), Vec<f32>>,
+    activations: BTreeMap<(ValueId, FeatureAxis), FeatureMoments>,
 }
 
 impl Stats {
@@ -66,7 +101,7 @@ impl Stats {
         match needs {
             Needs::Weights => return Ok(stats),
             Needs::Gradients => stats.collect_gradients(executor, layers, calibration, loss)?,
-            Needs::Activations => stats.collect_norms(executor, layers, calibration)?,
+            Needs::Activations => stats.collect_activations(executor, layers, calibration)?,
         }
         if stats.samples == 0 {
             return Err(ExecError::Option("there is no sample to learn from (hint: give the training split a share of the data)".into()));
@@ -99,21 +134,24 @@ impl Stats {
         Ok(())
     }
 
-    fn collect_norms(&mut self, executor: &mut dyn Executor, layers: &[Layer<'_>], calibration: &dyn Calibration) -> Result<(), ExecError> {
+    fn collect_activations(
+        &mut self,
+        executor: &mut dyn Executor,
+        layers: &[Layer<'_>],
+        calibration: &dyn Calibration,
+    ) -> Result<(), ExecError> {
         let wanted: BTreeSet<(ValueId, FeatureAxis)> = layers.iter().filter_map(|l| Some(l.matrix.as_ref()?.input())).collect();
         let fetch: Vec<ValueId> = wanted.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>().into_iter().collect();
-        let mut squares: BTreeMap<(ValueId, FeatureAxis), Vec<f64>> = BTreeMap::new();
         for batch in calibration.batches(BATCH) {
             let batch = batch?;
             let values: BTreeMap<ValueId, Tensor> = fetch.iter().copied().zip(executor.run(&batch.inputs, &fetch)?).collect();
             for key in &wanted {
                 if let Some(value) = values.get(&key.0) {
-                    add_squares(squares.entry(*key).or_default(), value, key.1);
+                    self.activations.entry(*key).or_default().add(value, key.1);
                 }
             }
             self.samples += batch.indices.len();
         }
-        self.norms = squares.into_iter().map(|(key, sums)| (key, sums.iter().map(|sum| sum.sqrt() as f32).collect())).collect();
         Ok(())
     }
 
@@ -136,33 +174,23 @@ impl Stats {
         known.ok_or_else(|| PruneError::NotCollected { what: "gradients", weight: layer.name.into() })
     }
 
-    /// ‖x‖₂ of each feature of what a layer's weight is multiplied with.
+    /// The features of what a layer's weight is multiplied with.
     ///
     /// # Errors
     /// When none were collected, or there are fewer than the weight needs.
-    pub fn input_norms(&self, layer: &Layer<'_>) -> Result<&[f32], PruneError> {
+    pub fn inputs(&self, layer: &Layer<'_>) -> Result<&FeatureMoments, PruneError> {
         let missing = || PruneError::NotCollected { what: "activations", weight: layer.name.into() };
         let matrix = layer.matrix.as_ref().ok_or_else(missing)?;
-        let norms = self.norms.get(&matrix.input()).ok_or_else(missing)?;
-        if norms.len() < matrix.groups() * matrix.run() { Err(missing()) } else { Ok(norms) }
+        let moments = self.activations.get(&matrix.input()).ok_or_else(missing)?;
+        if moments.squared.len() < matrix.groups() * matrix.run() { Err(missing()) } else { Ok(moments) }
     }
 
     /// What was found for one layer.
     #[cfg(test)]
     pub(crate) fn of_layer(layer: &Layer<'_>, samples: usize, moments: GradientMoments, norms: Vec<f32>) -> Stats {
         let input = layer.matrix.as_ref().expect("a matrix").input();
-        Stats { seed: 0, samples, gradients: BTreeMap::from([(layer.id, moments)]), norms: BTreeMap::from([(input, norms)]) }
-    }
-}
-
-/// Adds x² of every element to the sum of its feature.
-fn add_squares(sums: &mut Vec<f64>, value: &Tensor, features: FeatureAxis) {
-    let (Some(axis), Some(elements)) = (features.of_rank(value.dims().len()), value.to_f32()) else { return };
-    let count = value.dims()[axis];
-    let inner: usize = value.dims()[axis + 1..].iter().product();
-    sums.resize(count, 0.0);
-    for (i, x) in elements.chunks_exact(inner.max(1)).enumerate() {
-        sums[i % count] += x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+        let inputs = FeatureMoments { squared: norms.iter().map(|n| f64::from(*n).powi(2)).collect(), ..FeatureMoments::default() };
+        Stats { seed: 0, samples, gradients: BTreeMap::from([(layer.id, moments)]), activations: BTreeMap::from([(input, inputs)]) }
     }
 }
 
@@ -198,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn norms_of_channels_by_hand() {
+    fn features_by_hand() {
         let mut b = GraphBuilder::new("channels");
         let x = b.input("x", DataType::Float, [Dim::symbol("N"), 2.into(), 2.into()]);
         let w = b.tensor("w", Tensor::new([1, 2, 1], vec![1.0f32, 1.0]));
@@ -209,7 +237,10 @@ mod tests {
         let mut executor = cpu_executor(&graph).expect("runs");
         let stats = Stats::collect(&mut *executor, &layers, &samples, Needs::Activations, CROSS_ENTROPY, 0).expect("stats");
         // √(1 + 4 + 4 + 16) = 5, √(36 + 64) = 10.
-        assert_eq!(stats.input_norms(&layers[0]).expect("norms"), [5.0, 10.0]);
+        let found = stats.inputs(&layers[0]).expect("features");
+        assert_eq!(found.norms(), [5.0, 10.0]);
+        let moments = FeatureMoments { count: 4, absolute: vec![9.0, 14.0], squared: vec![25.0, 100.0], zeros: vec![0, 2] };
+        assert_eq!(found, &moments);
     }
 
     #[test]

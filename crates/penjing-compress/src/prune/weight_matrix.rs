@@ -141,6 +141,12 @@ impl WeightMatrix {
         self.rows[row] + self.columns[column]
     }
 
+    /// Whether the axis of the weight with that many positions, so far apart, is the one that input features lie along, each position
+    /// its feature.
+    pub fn runs_along(&self, positions: usize, stride: usize) -> bool {
+        self.groups == 1 && self.run == positions && self.columns.get(1).is_none_or(|next| *next == stride)
+    }
+
     /// The number of the input feature that an element is multiplied with.
     pub fn feature(&self, row: usize, column: usize) -> usize {
         row / (self.rows.len() / self.groups).max(1) * self.run + column % self.run

@@ -18,7 +18,7 @@ pub(super) struct Pass<B: Kernels> {
     /// How to go back through each node that lies between a trainable weight and what was asked for, in running order.
     tape: Vec<(NodeId, Pullback<B>)>,
     /// Running statistics as this batch moves them.
-    running: Vec<(ValueId, Float<B>)>,
+    pub(super) running: Vec<(ValueId, Float<B>)>,
 }
 
 /// Loss, gradients of the trainable weights, running statistics.
@@ -69,7 +69,7 @@ impl<B: Kernels> Engine<B> {
                 });
             }
             let mode = match mode {
-                Mode::Inference => Mode::Inference,
+                Mode::Inference | Mode::Statistics { .. } => mode,
                 // Every node of every step has its own stream of random numbers.
                 Mode::Training { seed } => Mode::Training { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position as u64 },
             };

@@ -44,6 +44,8 @@ pub(crate) use value::{Value, code_type, device_type};
 pub(crate) enum Mode {
     /// Running statistics; dropout does nothing.
     Inference,
+    /// Batch statistics, which enter the running ones with this weight; dropout does nothing.
+    Statistics { share: f32 },
     /// Batch statistics; dropout drops, as the seed says.
     Training { seed: u64 },
 }

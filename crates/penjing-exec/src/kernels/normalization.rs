@@ -33,7 +33,11 @@ pub(super) fn batch<B: Kernels>(op: BatchNormalization, mut call: Call<'_, B>) -
         }));
     }
     let (y, batch_mean, batch_variance) = B::batch_norm_of_batch(x.0.clone(), scale.0.clone(), bias.0, op.epsilon);
-    let moved = |running: Float<B>, batch: FloatTensor<B>| running * op.momentum + Float(batch) * (1.0 - op.momentum);
+    let keep = match call.mode {
+        Mode::Statistics { share } => 1.0 - share,
+        Mode::Inference | Mode::Training { .. } => op.momentum,
+    };
+    let moved = |running: Float<B>, batch: FloatTensor<B>| running * keep + Float(batch) * (1.0 - keep);
     let (mean, variance) = (moved(mean, batch_mean.clone()), moved(variance, batch_variance.clone()));
     let mut done = Done::nary(Float(y), move |dy: Float<B>| {
         let gradients = B::batch_norm_of_batch_grad(x.0, scale.0, batch_mean, batch_variance, op.epsilon, dy.0);

@@ -24,4 +24,4 @@ pub use schedule::{Length, Schedule, Shape};
 pub use settings::{Optimizer, TrainSettings};
 pub use side_by_side::{Portion, SideBySide, side_by_side};
 pub use similarity::{Similarity, similarity};
-pub use trainer::{Ended, EpochSummary, FitReport, StopFlag, Trainer, fit};
+pub use trainer::{Ended, EpochSummary, FitReport, Penalty, StopFlag, Trainer, fit};

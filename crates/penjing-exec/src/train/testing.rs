@@ -135,6 +135,15 @@ impl Executor for Linear {
         unreachable!("training does not ask")
     }
 
+    fn update_statistics(&mut self, _: &[Tensor], _: f32) -> Result<(), ExecError> {
+        unreachable!("training does not ask")
+    }
+
+    fn set_penalties(&mut self, penalties: &BTreeMap<ValueId, Vec<f32>>) -> Result<(), ExecError> {
+        assert!(penalties.is_empty(), "nothing is penalised here");
+        Ok(())
+    }
+
     fn optimizer_state(&self) -> (u64, BTreeMap<String, Tensor>) {
         let velocity = Tensor::new([self.features, self.classes], self.velocity.clone());
         (self.steps, BTreeMap::from([("momentum/weight".to_string(), velocity)]))

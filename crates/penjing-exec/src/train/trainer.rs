@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use penjing_graph::Tensor;
+use penjing_graph::{Tensor, ValueId};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Position, restore_weights, weights};
@@ -70,6 +70,15 @@ impl StopFlag {
     }
 }
 
+/// What is added to the loss to pull weights towards zero: ½ Σ λ·w², with a λ for each element that follows the weights.
+pub trait Penalty: std::fmt::Debug + Send + Sync {
+    /// The λ of each element of those weights that are pulled, `progress` (0 to 1) into the training.
+    ///
+    /// # Errors
+    /// When the executor does not hold a weight.
+    fn factors(&self, executor: &dyn Executor, progress: f64) -> Result<BTreeMap<ValueId, Vec<f32>>, ExecError>;
+}
+
 /// A training that is about to run.
 #[derive(Clone, Debug, Default)]
 pub struct Trainer {
@@ -85,6 +94,8 @@ pub struct Trainer {
     pub resume: Option<Checkpoint>,
     /// Asks to stop.
     pub stop: StopFlag,
+    /// Pulls weights towards zero.
+    pub penalty: Option<Arc<dyn Penalty>>,
 }
 
 /// Trains with these settings from start to end, measuring on the validation split after each epoch where there is one.
@@ -224,6 +235,12 @@ impl<'a> Run<'a> {
 
     fn train_step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepReport, ExecError> {
         let TrainSettings { optimizer: rule, loss, clip_norm, .. } = self.trainer.settings;
+        if let Some(penalty) = &self.trainer.penalty {
+            let step = self.position.epoch * self.length.steps_per_epoch + self.position.step;
+            let all = (self.length.epochs * self.length.steps_per_epoch).max(1);
+            let factors = penalty.factors(self.executor, step as f64 / all as f64)?;
+            self.executor.set_penalties(&factors)?;
+        }
         let labels = batch.labels.clone().unwrap_or_default();
         let target = loss.target(labels, self.data.classes().unwrap_or_default());
         self.executor.train_step(&batch.inputs, &target, &Objective { loss, rule, learning_rate, clip_norm })
@@ -283,6 +300,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish(self, ended: Ended) -> Result<FitReport, ExecError> {
+        self.executor.set_penalties(&BTreeMap::new())?;
         let mut kept = self.position.epoch;
         if let Some(best) = &self.best {
             restore_weights(self.executor, best)?;

@@ -23,7 +23,7 @@ impl Criterion for Wanda {
     fn score(&self, layer: &Layer<'_>, stats: &Stats) -> Result<Vec<f32>, PruneError> {
         let mut scores: Vec<f32> = layer.values.iter().map(|w| w.abs()).collect();
         let Some(matrix) = &layer.matrix else { return Ok(scores) };
-        let norms = stats.input_norms(layer)?;
+        let norms = stats.inputs(layer)?.norms();
         for row in 0..matrix.rows() {
             for column in 0..matrix.columns() {
                 let score = &mut scores[matrix.index(row, column)];

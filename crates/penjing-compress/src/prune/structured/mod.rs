@@ -1,10 +1,13 @@
 //! Pruning of channels, attention heads and units: removed from the graph, so that it is really smaller.
 
 pub mod criteria;
+mod regularize;
 mod score;
 mod select;
+mod sensitivity;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use penjing_exec::cpu_executor;
 use penjing_graph::channels::{Channels, Removal};
@@ -12,13 +15,17 @@ use penjing_graph::passes::fold_known_integers;
 use penjing_graph::{Graph, Tensor, node_costs};
 use serde::{Deserialize, Serialize};
 
+pub use regularize::{Regularization, Regularizer};
 pub use score::{Normalize, Reduce, scores};
 pub use select::{Budget, ChannelScope, Limits, Selection};
+pub use sensitivity::{GroupSensitivity, SensitivityPoint};
 
 use super::{Masks, PruneError, Shrink, Sparsity, Stats};
 use crate::recipe::{ChannelGoal, ChannelPruning};
-use crate::run::{RunError, Workshop};
+use crate::run::{Baseline, RunError, Work, Workshop};
 use crate::verify::same_outputs;
+use regularize::ChannelPenalty;
+use sensitivity::sensitivity;
 
 /// Channels of one group before and after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,6 +101,7 @@ impl Cuttable {
 /// Cuts channels as a step says, measured against the network that the run started from.
 pub(crate) struct ChannelCut<'a> {
     step: &'a ChannelPruning,
+    original: &'a Graph,
     budget: Budget,
     /// Channels of each group of the original.
     whole: BTreeMap<String, usize>,
@@ -101,37 +109,107 @@ pub(crate) struct ChannelCut<'a> {
 }
 
 impl<'a> ChannelCut<'a> {
-    pub(crate) fn new(step: &'a ChannelPruning, original: &Graph) -> Result<ChannelCut<'a>, PruneError> {
+    pub(crate) fn new(step: &'a ChannelPruning, original: &'a Graph) -> Result<ChannelCut<'a>, PruneError> {
         let cuttable = Cuttable::new(original, step.approximate)?;
         let whole = cuttable.channels.groups.iter().map(|g| (g.name.clone(), g.channels)).collect();
         let budget = match step.goal {
             ChannelGoal::Remove { budget, .. } => budget,
             ChannelGoal::Floor { .. } => Budget::Macs,
         };
-        Ok(ChannelCut { step, budget, whole, cost: Cost::of(&cuttable.graph) })
+        Ok(ChannelCut { step, original, budget, whole, cost: Cost::of(&cuttable.graph) })
     }
 
     /// What the budget counts, in the original.
     fn all(&self) -> f64 {
         match self.budget {
             Budget::Channels => self.whole.values().sum::<usize>() as f64,
-            Budget::Macs => self.cost.macs as f64,
+            // Time is measured, not counted; until then it goes with the multiply-accumulates.
+            Budget::Macs | Budget::Latency => self.cost.macs as f64,
             Budget::Params => self.cost.parameters as f64,
         }
     }
 
-    fn select(&self, cuttable: &Cuttable, amount: Sparsity, stats: &Stats) -> Result<Removal, PruneError> {
-        let ChannelPruning { criterion, reduce, normalize, scope, limits, .. } = self.step;
-        let scores = scores(&cuttable.graph, &cuttable.channels, *criterion, (*reduce, *normalize), stats)?;
-        let selection = Selection::new(&cuttable.graph, &cuttable.channels, &scores, *scope, limits)?;
+    fn scores(&self, cuttable: &Cuttable, stats: &Stats) -> Result<Vec<Option<Vec<f32>>>, PruneError> {
+        let ChannelPruning { criterion, reduce, normalize, .. } = self.step;
+        scores(&cuttable.graph, &cuttable.channels, *criterion, (*reduce, *normalize), stats)
+    }
+
+    fn stats(&self, workshop: &mut Workshop<'_, '_>, cuttable: &Cuttable) -> Result<Stats, RunError> {
+        let criterion = self.step.criterion;
+        workshop.statistics(&cuttable.graph, criterion.name(), criterion.needs(), self.step.calibration_samples)
+    }
+
+    /// The channels without which that much of the budget is gone.
+    fn select(&self, workshop: &mut Workshop<'_, '_>, cuttable: &Cuttable, amount: Sparsity) -> Result<Removal, RunError> {
+        let scores = self.scores(cuttable, &self.stats(workshop, cuttable)?)?;
+        let selection = Selection::new(&cuttable.graph, &cuttable.channels, &scores, self.step.scope, &self.step.limits)?;
+        let left = 1.0 - amount.value();
         match self.budget {
             // A ratio is of each pool's own channels; limits may keep some of them.
-            Budget::Channels => {
-                let present = cuttable.channels.len() as f64;
-                Ok(selection.share(1.0 - (1.0 - amount.value()) * self.all() / present))
-            }
-            Budget::Macs | Budget::Params => selection.within(self.budget, (1.0 - amount.value()) * self.all()),
+            Budget::Channels => Ok(selection.share(1.0 - left * self.all() / cuttable.channels.len() as f64)),
+            Budget::Macs | Budget::Params => Ok(selection.within(self.budget, left * self.all())?),
+            Budget::Latency => self.within_latency(workshop, cuttable, &selection, left),
         }
+    }
+
+    /// The smallest share of every pool without which the network takes at most that fraction of the original's time, as far as
+    /// halving finds it.
+    fn within_latency(
+        &self,
+        workshop: &mut Workshop<'_, '_>,
+        cuttable: &Cuttable,
+        selection: &Selection<'_>,
+        most: f64,
+    ) -> Result<Removal, RunError> {
+        const HALVINGS: usize = 6;
+        let mut best = selection.share(1.0);
+        let least = workshop.latency(self.original, &cuttable.cut(&best)?)?;
+        if least > most {
+            let budget = Budget::Latency.unit();
+            return Err(PruneError::BudgetOutOfReach { budget, asked: 100.0 * most, least: 100.0 * least }.into());
+        }
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..HALVINGS {
+            let middle = (low + high) / 2.0;
+            let removal = selection.share(middle);
+            // Rounding may give again what is known to be fast enough.
+            if removal == best || workshop.latency(self.original, &cuttable.cut(&removal)?)? <= most {
+                (high, best) = (middle, removal);
+            } else {
+                low = middle;
+            }
+        }
+        Ok(best)
+    }
+
+    /// Trains sparsely and measures how sensitive the groups are, where the step asks for it.
+    pub(crate) fn prepare(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work, baseline: Option<Baseline<'_>>) -> Result<(), RunError> {
+        let step = self.step;
+        if let Some(regularization) = step.regularize {
+            let cuttable = Cuttable::new(&work.graph, step.approximate)?;
+            let going = match (&step.goal, regularization.regularizer) {
+                (ChannelGoal::Remove { fraction, .. }, Regularizer::Growing) => self.select(workshop, &cuttable, *fraction)?,
+                _ => vec![vec![]; cuttable.channels.groups.len()],
+            };
+            let penalty = ChannelPenalty::new(&cuttable, regularization, &going)?;
+            work.graph = workshop.trained_sparsely(&cuttable.graph, Arc::new(penalty))?;
+        }
+        match baseline {
+            _ if step.sensitivity.is_empty() => {}
+            Some(Baseline::Accuracy(evaluation)) => {
+                let cuttable = Cuttable::new(&work.graph, step.approximate)?;
+                let scores = self.scores(&cuttable, &self.stats(workshop, &cuttable)?)?;
+                let before = match step.regularize {
+                    None => evaluation,
+                    Some(_) => &workshop.evaluate(&work.graph, penjing_exec::data::Split::Validation)?,
+                };
+                work.sensitivity = sensitivity(workshop, &cuttable, &scores, (&step.sensitivity, step.bn_samples), before)?;
+            }
+            Some(Baseline::Metric(_)) | None => {
+                work.notes.push("sensitivity was not measured: there is no accuracy (hint: labelled data, and no --metric-command)".into());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -139,7 +217,7 @@ impl Shrink for ChannelCut<'_> {
     fn gone(&self, graph: &Graph) -> Sparsity {
         let left = match self.budget {
             Budget::Channels => Cuttable::new(graph, self.step.approximate).map_or(0, |c| c.channels.len()) as f64,
-            Budget::Macs => Cost::of(graph).macs as f64,
+            Budget::Macs | Budget::Latency => Cost::of(graph).macs as f64,
             Budget::Params => Cost::of(graph).parameters as f64,
         };
         Sparsity((1.0 - left / self.all().max(1.0)).clamp(0.0, 1.0))
@@ -159,15 +237,13 @@ impl Shrink for ChannelCut<'_> {
         notes: &mut Vec<String>,
     ) -> Result<(Graph, Masks), RunError> {
         let cuttable = Cuttable::new(graph, self.step.approximate)?;
-        let criterion = self.step.criterion;
-        let stats = workshop.statistics(&cuttable.graph, criterion.name(), criterion.needs(), self.step.calibration_samples)?;
-        let removal = self.select(&cuttable, amount, &stats)?;
+        let removal = self.select(workshop, &cuttable, amount)?;
         let (cut, masked) = (cuttable.cut(&removal)?, cuttable.masked(&removal)?);
         let inputs = if self.step.approximate { None } else { workshop.sample_inputs(&cut)? };
         let run = |graph: &Graph, inputs: &[Tensor]| cpu_executor(graph)?.run(inputs, graph.outputs());
         if let Some(inputs) = inputs {
             match (run(&masked, &inputs), run(&cut, &inputs)) {
-                (Ok(expected), Ok(outputs)) => drop(same_outputs("the cut network", &expected, &outputs)?),
+                (Ok(expected), Ok(outputs)) => drop(same_outputs("the cut network", &expected, &outputs).map_err(RunError::NotCut)?),
                 (Err(error), _) | (_, Err(error)) => {
                     let note = format!("the cut was not compared with the masked network: {error}");
                     if !notes.contains(&note) {
@@ -176,7 +252,7 @@ impl Shrink for ChannelCut<'_> {
                 }
             }
         }
-        Ok((cut, Masks::new()))
+        Ok((workshop.reestimated(cut, self.step.bn_samples)?, Masks::new()))
     }
 }
 

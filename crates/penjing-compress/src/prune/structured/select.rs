@@ -31,6 +31,8 @@ pub enum Budget {
     Macs,
     /// Elements of float initializers.
     Params,
+    /// Time for one sample, measured; not counted here.
+    Latency,
 }
 
 /// Bounds on what is left of a group.
@@ -173,7 +175,7 @@ impl<'a> Selection<'a> {
         let (parameters, macs) = self.channels.cost(self.graph, &self.costs, removal)?;
         Ok(match budget {
             Budget::Channels => (self.channels.len() - removal.iter().map(Vec::len).sum::<usize>()) as f64,
-            Budget::Macs => macs as f64,
+            Budget::Macs | Budget::Latency => macs as f64,
             Budget::Params => parameters as f64,
         })
     }
@@ -223,6 +225,7 @@ impl Budget {
             Budget::Channels => "channels",
             Budget::Macs => "MACs",
             Budget::Params => "parameters",
+            Budget::Latency => "% of the time",
         }
     }
 }

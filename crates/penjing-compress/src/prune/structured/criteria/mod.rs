@@ -1,6 +1,7 @@
 //! Criteria: how much the network needs each channel. One file each; every criterion for single weights is one too, its scores
 //! added up over the weights that a channel takes along.
 
+mod activation;
 mod bn_scale;
 mod fpgm;
 mod l2;
@@ -13,6 +14,7 @@ use penjing_graph::channels::Member;
 use penjing_graph::{Graph, Role, Tensor};
 use serde::{Deserialize, Serialize};
 
+pub use activation::{Apoz, MeanActivation};
 pub use bn_scale::BnScale;
 pub use fpgm::Fpgm;
 pub use l2::L2;
@@ -57,6 +59,11 @@ pub trait ChannelCriterion: fmt::Debug + Sync {
     /// Its name in the command and in records.
     fn name(&self) -> &'static str;
 
+    /// What must be collected before.
+    fn needs(&self) -> Needs {
+        Needs::Weights
+    }
+
     /// One finite score ≥ 0 for each channel by this weight alone; `None` where it says nothing about such a weight.
     ///
     /// # Errors
@@ -96,6 +103,8 @@ pub const ALL: &[ChannelChoice] = &[
     weights("fisher", &Fisher),
     weights("snip", &Snip),
     weights("wanda", &Wanda),
+    ChannelChoice::Channels(&MeanActivation),
+    ChannelChoice::Channels(&Apoz),
     ChannelChoice::Channels(&RandomChannel),
 ];
 
@@ -112,7 +121,7 @@ impl ChannelChoice {
     pub fn needs(self) -> Needs {
         match self {
             ChannelChoice::Weights(sums) => sums.criterion.needs(),
-            ChannelChoice::Channels(_) => Needs::Weights,
+            ChannelChoice::Channels(criterion) => criterion.needs(),
         }
     }
 
