@@ -13,7 +13,7 @@ use penjing_graph::passes::{self, FoldBatchNorm};
 use penjing_graph::{Edit, Graph, Tensor, ValueId, roles};
 
 use crate::ExecError;
-use crate::executor::{Executor, Gradients, Loss, Objective, StepReport, Target};
+use crate::executor::{Executor, Gradients, Loss, Objective, StepReport, Target, Watch};
 use crate::kernels::{self, Float, Kernels, Mode, Value};
 
 /// An executor on the CPU.
@@ -133,6 +133,10 @@ impl<B: Kernels> Executor for Engine<B> {
             None => Err(ExecError::Option(format!("nothing gives the value `{}`", engine.name(*id)))),
         };
         fetch.iter().map(value).collect()
+    }
+
+    fn run_watched(&mut self, inputs: &[Tensor], watched: &BTreeSet<ValueId>, watch: &mut Watch<'_>) -> Result<(), ExecError> {
+        self.forward_watched(inputs, self.graph.outputs(), Mode::Inference, false, watched, watch).map(drop)
     }
 
     fn train_step(&mut self, inputs: &[Tensor], target: &Target, objective: &Objective) -> Result<StepReport, ExecError> {

@@ -1,6 +1,6 @@
 //! The border: what the rest of the project asks of whatever runs a graph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penjing_graph::{Graph, Tensor, ValueId};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,9 @@ pub struct Gradients {
     pub by_weight: BTreeMap<ValueId, Tensor>,
 }
 
+/// Looks at a value as it is computed, and may give another in its place.
+pub type Watch<'a> = dyn FnMut(ValueId, Tensor) -> Result<Option<Tensor>, ExecError> + 'a;
+
 /// Runs and trains one graph. Holds its own copy of the weights; the graph that came in is not changed.
 pub trait Executor: Send {
     /// The graph as it came in: its nodes and values are those that run, its weights may be older.
@@ -104,6 +107,13 @@ pub trait Executor: Send {
     /// # Errors
     /// When an input does not fit or a node cannot be run.
     fn run(&mut self, inputs: &[Tensor], fetch: &[ValueId]) -> Result<Vec<Tensor>, ExecError>;
+
+    /// Runs one batch in inference mode, shows each of the values `watched` as it is computed, and lets what `watch` returns take its
+    /// place from there on. Only what is still needed is kept, so that memory does not grow with the number of values.
+    ///
+    /// # Errors
+    /// When an input does not fit, a node cannot be run, `watch` refuses or gives another shape.
+    fn run_watched(&mut self, inputs: &[Tensor], watched: &BTreeSet<ValueId>, watch: &mut Watch<'_>) -> Result<(), ExecError>;
 
     /// One step of training: forward in training mode, loss, backward, update of weights and running statistics.
     ///

@@ -12,4 +12,4 @@ pub mod train;
 pub use cpu::memory::keep_freed_memory;
 pub use engine::cpu_executor;
 pub use error::ExecError;
-pub use executor::{Executor, Gradients, Loss, Objective, StepReport, Target, UpdateRule};
+pub use executor::{Executor, Gradients, Loss, Objective, StepReport, Target, UpdateRule, Watch};

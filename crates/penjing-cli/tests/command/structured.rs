@@ -46,10 +46,6 @@ fn half_of_the_products_go_and_the_network_is_retrained() {
     assert!((0.45..=0.5).contains(&left), "{left}");
 }
 
-fn outcome(folder: &std::path::Path) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(folder.join("outcome.json")).expect("a record")).expect("JSON")
-}
-
 #[test]
 fn sparse_training_and_sensitivity() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@ use penjing_graph::{NodeId, Tensor, ValueId};
 
 use super::Engine;
 use crate::ExecError;
-use crate::executor::{Loss, Target};
+use crate::executor::{Loss, Target, Watch};
 use crate::kernels::{self, Bounds, Call, Done, Float, Kernels, Mode, Pullback, Value};
 
 /// What is left of a pass through the graph.
@@ -40,6 +40,19 @@ impl<B: Kernels> Engine<B> {
     /// Values of `roots` for one batch. A value is freed after its last use; with `differentiate`, each node that leads
     /// from a trainable weight leaves its pullback, which keeps what it needs.
     pub(super) fn forward(&self, inputs: &[Tensor], roots: &[ValueId], mode: Mode, differentiate: bool) -> Result<Pass<B>, ExecError> {
+        self.forward_watched(inputs, roots, mode, differentiate, &BTreeSet::new(), &mut |_, _| Ok(None))
+    }
+
+    /// [`Engine::forward`], of which each of the values `watched` is shown as it is computed, and may be replaced.
+    pub(super) fn forward_watched(
+        &self,
+        inputs: &[Tensor],
+        roots: &[ValueId],
+        mode: Mode,
+        differentiate: bool,
+        watched: &BTreeSet<ValueId>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Pass<B>, ExecError> {
         let needed = self.nodes_for(roots);
         let mut uses: HashMap<ValueId, usize> = roots.iter().map(|id| (*id, 1)).collect();
         let mut readers: HashMap<ValueId, NodeId> = HashMap::new();
@@ -53,6 +66,11 @@ impl<B: Kernels> Engine<B> {
         let mut absorbed: BTreeSet<NodeId> = BTreeSet::new();
         let mut values = self.inputs(inputs)?;
         values.retain(|id, _| uses.contains_key(id));
+        for id in watched.iter().filter(|id| self.graph.value(**id).producer.is_none()) {
+            if let Some(value) = values.get_mut(id) {
+                self.show(*id, value, watch)?;
+            }
+        }
         let mut learns: BTreeSet<ValueId> = if differentiate { self.trainable.clone() } else { BTreeSet::new() };
         let (mut tape, mut running) = (vec![], vec![]);
         for (position, (id, node)) in self.graph.nodes().enumerate().filter(|(_, (id, _))| needed.contains(id)) {
@@ -74,7 +92,7 @@ impl<B: Kernels> Engine<B> {
                 Mode::Training { seed } => Mode::Training { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position as u64 },
             };
             // What is kept between bounds as soon as it is computed need not be read again.
-            let next = node.output(0).and_then(|output| alone(output, &uses)).filter(|_| !differentiate && mode == Mode::Inference);
+            let next = node.output(0).filter(|output| !watched.contains(output)).and_then(|output| alone(output, &uses)).filter(|_| !differentiate && mode == Mode::Inference);
             let clipped = next.and_then(|next| Some((next, self.bounds(id, next)?)));
             let bounds = clipped.map(|(_, bounds)| bounds);
             let call = Call { node, opset: self.graph.opset(), inputs: taken, wants, mode, device: &self.device, bounds };
@@ -88,6 +106,10 @@ impl<B: Kernels> Engine<B> {
             };
             for (output, value) in node.outputs.iter().zip(outputs) {
                 if let Some(output) = output.filter(|output| uses.contains_key(output)) {
+                    let mut value = value;
+                    if watched.contains(&output) {
+                        self.show(output, &mut value, watch)?;
+                    }
                     values.insert(output, value);
                 }
             }
@@ -105,6 +127,18 @@ impl<B: Kernels> Engine<B> {
             }
         }
         Ok(Pass { values, tape, running })
+    }
+
+    /// Shows a value, and puts in its place what is given for it.
+    fn show(&self, id: ValueId, value: &mut Value<B>, watch: &mut Watch<'_>) -> Result<(), ExecError> {
+        let Some(other) = watch(id, value.clone().into_tensor())? else { return Ok(()) };
+        if other.dims() != value.dims() || other.dtype() != value.dtype() {
+            return Err(ExecError::Option(format!("`{}` cannot be replaced by a tensor of another shape or type", self.name(id))));
+        }
+        if let Some(other) = Value::from_tensor(&other, &self.device) {
+            *value = other;
+        }
+        Ok(())
     }
 
     /// What `next` keeps the output of the convolution `id` between, if these are what the two nodes are.

@@ -1,12 +1,12 @@
 //! The smallest executor that trains: y = (x − running mean) · W, by plain loops, and data that it can learn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penjing_graph::ops::{Binary, MatMul};
 use penjing_graph::{DataType, Dim, Edit, Graph, GraphBuilder, Tensor, ValueId};
 
 use crate::data::{DataOptions, Dataset, SplitOptions, open};
-use crate::{ExecError, Executor, Gradients, Loss, Objective, StepReport, Target, UpdateRule};
+use crate::{ExecError, Executor, Gradients, Loss, Objective, StepReport, Target, UpdateRule, Watch};
 
 /// Softmax regression with a running mean of the inputs that training updates beside the weights.
 pub(super) struct Linear {
@@ -132,6 +132,10 @@ impl Executor for Linear {
     }
 
     fn set_mask(&mut self, _: ValueId, _: Option<&[bool]>) -> Result<(), ExecError> {
+        unreachable!("training does not ask")
+    }
+
+    fn run_watched(&mut self, _: &[Tensor], _: &BTreeSet<ValueId>, _: &mut Watch<'_>) -> Result<(), ExecError> {
         unreachable!("training does not ask")
     }
 
