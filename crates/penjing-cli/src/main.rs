@@ -3,6 +3,7 @@
 mod commands;
 mod options;
 mod progress;
+mod run;
 mod similarity;
 mod table;
 
@@ -29,6 +30,7 @@ enum Command {
     Train(commands::train::Train),
     Eval(commands::eval::Eval),
     Prune(Box<commands::prune::Prune>),
+    Quantize(Box<commands::quantize::Quantize>),
     Compare(Box<commands::compare::Compare>),
     Bench(commands::bench::Bench),
     Demo(commands::demo::Demo),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Train(command) => command.run(stop),
         Command::Eval(command) => command.run(threads),
         Command::Prune(command) => command.run(stop, threads),
+        Command::Quantize(command) => command.run(stop, threads),
         Command::Compare(command) => command.run(threads),
         Command::Bench(command) => command.run(threads),
         Command::Demo(command) => command.run(stop, threads),

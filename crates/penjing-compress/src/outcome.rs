@@ -12,6 +12,7 @@ use crate::floor::FloorVerdict;
 use crate::gain::FileSize;
 use crate::prune::structured::{Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{LayerSparsity, Mark};
+use crate::quant::QuantizationReport;
 use crate::recipe::Recipe;
 use crate::run::{accuracy, percent};
 use crate::speed::SpeedUp;
@@ -51,6 +52,9 @@ pub struct Outcome {
     /// Channels of every group, where channels were cut.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<GroupChannels>,
+    /// What became integers, where the network was quantized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<QuantizationReport>,
     /// What both networks cost.
     pub cost: CostChange,
     /// How long both take for one sample, where that was measured.

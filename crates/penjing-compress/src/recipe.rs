@@ -11,6 +11,7 @@ use crate::prune::criteria::Choice;
 use crate::prune::structured::criteria::ChannelChoice;
 use crate::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce, Regularization, Regularizer};
 use crate::prune::{Pattern, PruningSchedule, Scope, Sparsity, Until};
+use crate::quant::Quantization;
 
 /// Version of the recipe's format that this program writes and reads.
 pub const RECIPE_VERSION: u32 = 1;
@@ -104,6 +105,8 @@ pub enum Step {
     Prune(WeightPruning),
     /// Remove channels, heads and units.
     PruneChannels(ChannelPruning),
+    /// Compute in integers.
+    Quantize(Quantization),
 }
 
 /// Which single weights are removed, and how far.

@@ -24,7 +24,8 @@ use crate::journal::{INPUT, Journal, hexadecimal};
 use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 use crate::prune::criteria::Needs;
 use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
-use crate::prune::{self, Calibration, Masks, PruneError, Pruning, Stats, TrainingSamples};
+use crate::prune::{self, Calibration, Masks, PruneError, Pruning, SplitSamples, Stats, TrainingSamples};
+use crate::quant::{self, Quantization, QuantizationReport, QuantizeError};
 use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
@@ -98,6 +99,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// Quantization refused.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// Pruning refused.
     #[error(transparent)]
     Prune(#[from] PruneError),
@@ -177,12 +181,21 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
         (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
         (None, None) => None,
     };
-    let mut work =
-        Work { graph: original.clone(), rounds: vec![], notes: vec![], missed: None, floor: None, channels: vec![], sensitivity: vec![] };
+    let mut work = Work {
+        graph: original.clone(),
+        rounds: vec![],
+        notes: vec![],
+        missed: None,
+        floor: None,
+        channels: vec![],
+        sensitivity: vec![],
+        quantization: None,
+    };
     for step in &recipe.steps {
         match step {
             Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
             Step::PruneChannels(step) => Pruning::channels(step, &original, measure, &mut workshop, &mut work)?,
+            Step::Quantize(step) => workshop.quantize(step, &mut work)?,
         }
     }
     workshop.finish(recipe, overwrite, &original, Measured { evaluation: baseline, metric }, work)
@@ -256,6 +269,8 @@ pub(crate) struct Work {
     pub(crate) channels: Vec<GroupChannels>,
     /// What the accuracy loses where one group is cut alone.
     pub(crate) sensitivity: Vec<GroupSensitivity>,
+    /// What became integers.
+    pub(crate) quantization: Option<QuantizationReport>,
 }
 
 /// All that a method may use: data, training, measuring, memory.
@@ -343,6 +358,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let floor = |step: &Step| match step {
             Step::Prune(step) => matches!(step.goal, PruneGoal::Floor { .. }),
             Step::PruneChannels(step) => matches!(step.goal, ChannelGoal::Floor { .. }),
+            Step::Quantize(_) => false,
         };
         let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
         let labelled = self.data.as_ref().is_some_and(|data| data.classes().is_some());
@@ -473,6 +489,19 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let missing =
             || RunError::Recipe(format!("the criterion {criterion} needs data to look at (hint: --data, or --criterion magnitude)"));
         Ok(TrainingSamples { data: self.data.as_ref().ok_or_else(missing)?, samples, seed: self.retrain.seed })
+    }
+
+    /// Turns the network's weights and activations into codes.
+    fn quantize(&mut self, step: &Quantization, work: &mut Work) -> Result<(), RunError> {
+        self.tell(RunEvent::Stage("quantize"));
+        let missing = || RunError::Recipe("ranges of activations are found from data (hint: --data)".into());
+        let data = self.data.as_ref().ok_or_else(missing)?;
+        let samples = TrainingSamples { data, samples: step.calibration_samples, seed: self.retrain.seed };
+        let validation = SplitSamples { data, split: Split::Validation };
+        let held_back: Option<&dyn Calibration> = if data.is_empty(Split::Validation) { None } else { Some(&validation) };
+        let (graph, report) = quant::quantize(&work.graph, step, &samples, held_back)?;
+        (work.graph, work.quantization) = (graph, Some(report));
+        Ok(())
     }
 
     /// Measures a network on one split.
@@ -609,7 +638,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             (Some(original), Some(result)) => Some(MetricChange { original, result }),
             _ => None,
         };
-        let speed = if work.channels.is_empty() { vec![] } else { self.speed(original, &candidate)? };
+        let speed = if work.channels.is_empty() && work.quantization.is_none() { vec![] } else { self.speed(original, &candidate)? };
         let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
         let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();
         let size_of_result = FileSize::of(written.files.iter().map(PathBuf::as_path))?;
@@ -652,6 +681,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             cost: CostChange { original: Cost::of(original), result: Cost::of(&result) },
             speed,
             sensitivity: work.sensitivity,
+            quantization: work.quantization,
             rounds: work.rounds,
             size,
             verification,
@@ -689,7 +719,7 @@ fn too_slow(steps: &[Step], speed: &SpeedUp) -> Option<String> {
         Step::PruneChannels(ChannelPruning { goal: ChannelGoal::Remove { budget: Budget::Latency, fraction, .. }, .. }) => {
             Some(1.0 - fraction.value())
         }
-        Step::PruneChannels(_) | Step::Prune(_) => None,
+        Step::PruneChannels(_) | Step::Prune(_) | Step::Quantize(_) => None,
     })?;
     let least = 1.0 / speed.interval.high;
     (least > asked).then(|| {

@@ -12,8 +12,8 @@ use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{StopFlag, TrainSettings};
 
 use crate::Goal;
-use crate::commands::prune::{run_recipe, summary};
 use crate::progress::warn;
+use crate::run::{run_recipe, summary};
 use crate::table::print;
 
 /// 6,500 images of Fashion-MNIST (assets/README.md tells where they come from).

@@ -7,4 +7,5 @@ pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod new;
 pub(crate) mod prune;
+pub(crate) mod quantize;
 pub(crate) mod train;

@@ -1,27 +1,21 @@
 //! `penjing prune`: removes the weights or channels that matter least, down to a sparsity or to an accuracy floor.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::floor::{Certainty, Floor, Limit};
 use penjing_compress::prune::criteria::{Choice, Needs};
-use penjing_compress::prune::structured::{
-    Budget, ChannelScope, GroupChannels, GroupSensitivity, Limits, Normalize, Reduce, Regularization,
-};
-use penjing_compress::prune::{LayerSparsity, Mark, Pattern, PruneError, PruningSchedule, Scope, Sparsity, Until};
+use penjing_compress::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce, Regularization};
+use penjing_compress::prune::{Pattern, PruneError, PruningSchedule, Scope, Sparsity, Until};
 use penjing_compress::{
-    BN_SAMPLES, BeforeAfter, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, Context, CostChange, Journal, MetricChange, ModelSource,
-    Outcome, PruneGoal, RECIPE_VERSION, Recipe, Round, RunEvent, SpeedUp, Step, Verdict, WeightPruning, execute,
+    BN_SAMPLES, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, WeightPruning,
 };
-use penjing_exec::runtime::OnnxRuntime;
-use penjing_exec::train::{Progress, StopFlag};
+use penjing_exec::train::StopFlag;
 
 use crate::Goal;
-use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, check_output, count, model_source};
-use crate::progress::{Display, warn};
-use crate::similarity::similarity_line;
-use crate::table::{grouped, print, table};
+use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, count, model_source};
+use crate::run::RunOptions;
 
 /// Remove the weights or channels of a model that matter least, retrain, and go on until the accuracy floor would break
 #[derive(Args)]
@@ -85,24 +79,8 @@ pub(crate) struct Prune {
     /// Write zeros densely even where that takes more bytes
     #[arg(long)]
     dense: bool,
-    /// Folder of the run [default: the output's name with .run]
-    #[arg(long, value_name = "FOLDER")]
-    run: Option<PathBuf>,
-    /// Go on with an interrupted run, to the same bytes
-    #[arg(long, value_name = "FOLDER", conflicts_with = "model")]
-    resume: Option<PathBuf>,
-    /// Replace files and runs that are there
-    #[arg(long)]
-    force: bool,
-    /// Seed of initial weights, order, splits and augmentation
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// ONNX Runtime's library or its folder [default: ORT_DYLIB_PATH, then python3's onnxruntime, then the system's]
-    #[arg(long, value_name = "PATH")]
-    onnxruntime: Option<PathBuf>,
-    /// Print the whole record as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunOptions,
     #[command(flatten)]
     data: DataOptions,
     #[command(flatten)]
@@ -245,25 +223,7 @@ enum ScopeName {
 
 impl Prune {
     pub(crate) fn run(self, stop: StopFlag, threads: usize) -> Result<Goal> {
-        let (mut journal, recipe) = match &self.resume {
-            Some(folder) => Journal::resume(folder)?,
-            None => {
-                let recipe = self.recipe()?;
-                let folder = self.run.clone().unwrap_or_else(|| recipe.output.with_extension("run"));
-                check_output(&recipe.output, self.model.as_deref().unwrap_or(Path::new("")), Some(&folder), self.force)?;
-                if self.force {
-                    Journal::discard(&folder)?;
-                }
-                (Journal::create(&folder, &recipe)?, recipe)
-            }
-        };
-        let onnxruntime = OnnxRuntime::find(self.onnxruntime.as_deref())?;
-        let outcome = run_recipe(&recipe, self.force || self.resume.is_some(), &mut journal, stop, onnxruntime, threads)?;
-        print(&if self.json { serde_json::to_string_pretty(&outcome)? } else { summary(&outcome) })?;
-        Ok(match outcome.verdict {
-            Verdict::Met => Goal::Met,
-            Verdict::Missed(_) => Goal::Missed,
-        })
+        self.run.execute(self.model.as_deref(), || self.recipe(), stop, threads)
     }
 
     /// The floor that is asked for, when its search ends, and after how many rounds at most.
@@ -401,16 +361,18 @@ impl Prune {
         let (Some(model), Some(output)) = (&self.model, &self.output) else {
             return Err(Usage("name a model and, with -o, where to write the result".into()).into());
         };
-        let step = match self.channels.structured {
-            true => Step::PruneChannels(self.structured()?),
-            false if self.channels.any() => return Err(Usage("channels are removed with --structured (hint: add it)".into()).into()),
-            false => Step::Prune(self.weights()?),
+        let (step, floor, criterion, needs) = if self.channels.structured {
+            let step = self.structured()?;
+            let (floor, criterion) = (matches!(step.goal, ChannelGoal::Floor { .. }), step.criterion);
+            (Step::PruneChannels(step), floor, criterion.name(), criterion.needs())
+        } else if self.channels.any() {
+            return Err(Usage("channels are removed with --structured (hint: add it)".into()).into());
+        } else {
+            let step = self.weights()?;
+            let (floor, criterion) = (matches!(step.goal, PruneGoal::Floor { .. }), step.criterion);
+            (Step::Prune(step), floor, criterion.name(), criterion.needs())
         };
-        let (floor, criterion, needs) = match &step {
-            Step::Prune(step) => (matches!(step.goal, PruneGoal::Floor { .. }), step.criterion.name(), step.criterion.needs()),
-            Step::PruneChannels(step) => (matches!(step.goal, ChannelGoal::Floor { .. }), step.criterion.name(), step.criterion.needs()),
-        };
-        let data = self.data.source(self.seed)?;
+        let data = self.data.source(self.run.seed)?;
         let named = [Some(model), Some(output), self.data.data.as_ref(), self.data.labels.as_ref()];
         if let Some(path) = named.into_iter().flatten().find(|path| path.to_str().is_none()) {
             let name = path.display();
@@ -419,8 +381,8 @@ impl Prune {
         if data.is_none() && self.metric_command.is_none() && floor {
             return Err(Usage("an accuracy floor needs data to measure on (hint: --data PATH, or --sparsity without it)".into()).into());
         }
-        let settings = self.train.settings(self.seed)?;
-        let model_source = model_source(model, &self.zoo, self.seed)?;
+        let settings = self.train.settings(self.run.seed)?;
+        let model_source = model_source(model, &self.zoo, self.run.seed)?;
         if let Some(epoch) = self.rewinds() {
             self.check_rewind(epoch, data.is_some() && matches!(model_source, ModelSource::New { .. }), settings.epochs)?;
         }
@@ -440,187 +402,4 @@ impl Prune {
             steps: vec![step],
         })
     }
-}
-
-/// Runs a recipe and shows on stderr how it goes on.
-pub(crate) fn run_recipe(
-    recipe: &Recipe,
-    overwrite: bool,
-    journal: &mut Journal,
-    stop: StopFlag,
-    onnxruntime: Option<OnnxRuntime>,
-    threads: usize,
-) -> Result<Outcome> {
-    if recipe.data.is_none() {
-        warn("without data: nothing is retrained, and no accuracy is measured (hint: --data PATH)");
-    }
-    let mut display = Display::new();
-    let mut listener = |event: RunEvent<'_>| match event {
-        RunEvent::Stage(stage) => display.line(&format!("── {stage}")),
-        RunEvent::Training(event) => display.event(event),
-        RunEvent::Data { description, untrained } => {
-            display.line(&description.to_string());
-            display.line(&match untrained {
-                Some(reason) => format!("nothing is retrained, and outputs are compared with the original's: {reason}"),
-                None => format!("training: {}", recipe.retrain.or(recipe.train).unwrap_or_default()),
-            });
-        }
-        RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
-        RunEvent::Round(round) => display.line(&round_line(round)),
-    };
-    let mut context = Context { listener: &mut listener, stop, onnxruntime, threads };
-    Ok(execute(recipe, overwrite, journal, &mut context)?)
-}
-
-fn mark_name(mark: Mark) -> &'static str {
-    match mark {
-        Mark::Improved => "improved",
-        Mark::Held => "held",
-        Mark::Broke => "broke",
-    }
-}
-
-fn round_line(round: &Round) -> String {
-    let accuracy = round.accuracy.map_or(String::new(), |a| format!(", validation {a:.2} %"));
-    let metric = round.metric.map_or(String::new(), |m| format!(", metric {m}"));
-    let mark = round.mark.map_or(String::new(), |m| format!(": {}", mark_name(m)));
-    let left = match round.macs {
-        Some(macs) => format!("{} parameters and {} MACs left", grouped(round.left as u64), grouped(macs)),
-        None => format!("{} weights left, sparsity {:.2} %", grouped(round.left as u64), 100.0 * round.sparsity),
-    };
-    format!("round {}: {left}{accuracy}{metric}{mark}", round.round)
-}
-
-/// What a run found, for people.
-pub(crate) fn summary(outcome: &Outcome) -> String {
-    let mut lines = vec![];
-    match outcome.channels.is_empty() {
-        true => lines.extend(weights_left(&outcome.layers)),
-        false => lines.extend(channels_left(outcome)),
-    }
-    if !outcome.sensitivity.is_empty() {
-        lines.push(sensitivity_table(&outcome.sensitivity));
-    }
-    for (name, split) in [("validation", &outcome.validation), ("test", &outcome.test)] {
-        lines.extend(split.as_ref().map(|split| accuracy_line(name, split)));
-    }
-    if let Some(likeness) = &outcome.likeness {
-        lines.push(format!("Outputs beside the original's, for {} samples:", grouped(likeness.samples as u64)));
-        lines.extend(likeness.outputs.iter().map(similarity_line));
-    }
-    if let Some(MetricChange { original, result }) = outcome.metric {
-        lines.push(format!("metric: {original} before, {result} after, change {:+}", result - original));
-    }
-    lines.push(size_line(outcome));
-    if outcome.channels.is_empty() {
-        lines.push("Zeros alone make nothing faster: a runtime multiplies by them all the same.".into());
-    }
-    lines.extend(outcome.speed.iter().map(speed_line));
-    let checked = match (outcome.verification.builtin, outcome.verification.onnxruntime) {
-        (Some(_), Some(difference)) => format!("read again, the same in the built-in executor, within {difference:.1e} in ONNX Runtime"),
-        (Some(_), None) => "read again, the same in the built-in executor".into(),
-        (None, _) => "read again, the same weights".into(),
-    };
-    lines.push(format!("Verified: {checked}"));
-    lines.extend(outcome.verification.skipped.iter().chain(&outcome.notes).map(|note| format!("Note: {note}")));
-    lines.push(match &outcome.verdict {
-        Verdict::Met => format!("Goal met; written to {}", outcome.output.display()),
-        Verdict::Missed(reason) => format!("Goal missed: {reason}; written to {}", outcome.output.display()),
-    });
-    lines.join("\n")
-}
-
-/// The zeros of every weight, and of all together.
-fn weights_left(layers: &[LayerSparsity]) -> Vec<String> {
-    let row = |l: &LayerSparsity| {
-        vec![l.weight.clone(), grouped(l.total as u64), grouped(l.left as u64), format!("{:.1} %", 100.0 * l.sparsity())]
-    };
-    let sum = |of: fn(&LayerSparsity) -> usize| layers.iter().map(of).sum::<usize>();
-    let (total, left) = (sum(|l| l.total), sum(|l| l.left));
-    let pruned = total - left;
-    vec![
-        table(&["weight", "before", "left", "sparsity"], &layers.iter().map(row).collect::<Vec<_>>()),
-        format!("Pruned {pruned} of {total} weights ({:.1} %)", 100.0 * pruned as f64 / total.max(1) as f64),
-    ]
-}
-
-/// The channels of every group, and what the network costs without those that went.
-fn channels_left(outcome: &Outcome) -> Vec<String> {
-    let row = |g: &GroupChannels| vec![g.group.clone(), grouped(g.total as u64), grouped(g.left as u64)];
-    let rows: Vec<Vec<String>> = outcome.channels.iter().map(row).collect();
-    let sum = |of: fn(&GroupChannels) -> usize| outcome.channels.iter().map(of).sum::<usize>();
-    let (total, left) = (sum(|g| g.total), sum(|g| g.left));
-    let CostChange { original, result } = outcome.cost;
-    let of = |before: u64, after: u64| {
-        format!("{} → {} ({:.1} %)", grouped(before), grouped(after), 100.0 * after as f64 / before.max(1) as f64)
-    };
-    // Free dimensions other than the batch leave them unknown.
-    let macs = if original.macs == 0 { "not known".into() } else { of(original.macs, result.macs) };
-    vec![
-        table(&["channels of", "before", "left"], &rows),
-        format!("Removed {} of {total} channels ({:.1} %)", total - left, 100.0 * (total - left) as f64 / total.max(1) as f64),
-        format!("MACs {}, parameters {}", macs, of(original.parameters as u64, result.parameters as u64)),
-    ]
-}
-
-/// What the accuracy loses where one group is cut alone: a row for each group, a column for each ratio.
-fn sensitivity_table(groups: &[GroupSensitivity]) -> String {
-    let ratios = groups.first().map(|g| g.points.iter().map(|p| format!("{:.0} % gone", 100.0 * p.ratio)).collect()).unwrap_or_default();
-    let head: Vec<String> = [vec!["cut alone, points and loss".to_string(), "channels".into()], ratios].concat();
-    let row = |g: &GroupSensitivity| {
-        let points = g
-            .points
-            .iter()
-            .map(|p| format!("{:+.2} ({:+.2} to {:+.2}), {:.3}", p.change, p.change_interval.low, p.change_interval.high, p.loss));
-        [g.group.clone(), grouped(g.channels as u64)].into_iter().chain(points).collect()
-    };
-    table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &groups.iter().map(row).collect::<Vec<_>>())
-}
-
-fn speed_line(speed: &SpeedUp) -> String {
-    let SpeedUp { runtime, rounds, original_ms, result_ms, speed_up, interval } = speed;
-    format!(
-        "Time in {runtime}: {original_ms:.3} → {result_ms:.3} ms, {speed_up:.2}x as fast (95 % {:.2} to {:.2}; one input at a time, {rounds} \
-         rounds in turn)",
-        interval.low, interval.high
-    )
-}
-
-/// Three digits; what rounds to nothing is said to be less than the least of them.
-fn probability(p: f64) -> String {
-    if p < 0.0005 { "< 0.001".into() } else { format!("{p:.3}") }
-}
-
-pub(crate) fn accuracy_line(name: &str, split: &BeforeAfter) -> String {
-    let percent = |a: &penjing_compress::Accuracy| format!("{:.2} % ({:.2} to {:.2})", a.percent, a.interval.low, a.interval.high);
-    format!(
-        "{name} ({} samples, 95 % intervals): {} before, {} after, change {:+.2} ({:+.2} to {:+.2}) points, {} predictions flipped, McNemar p {}",
-        split.samples,
-        percent(&split.original),
-        percent(&split.result),
-        split.change,
-        split.change_interval.low,
-        split.change_interval.high,
-        split.flipped,
-        probability(split.mcnemar_p)
-    )
-}
-
-fn size_line(outcome: &Outcome) -> String {
-    let size = &outcome.size;
-    let verdict = if size.result.bytes < size.original.bytes {
-        format!("{:.2}x smaller", size.original.bytes as f64 / size.result.bytes as f64)
-    } else {
-        "not smaller".into()
-    };
-    let stored = match size.sparse_tensors {
-        0 => "zeros stored densely".to_string(),
-        n => format!("{n} tensors stored as their non-zero values; {} with zeros written out", grouped(size.dense.bytes)),
-    };
-    let compressed = match (size.original.zstd, size.result.zstd) {
-        (Some(original), Some(result)) => format!("after zstd -19: {} → {}", grouped(original), grouped(result)),
-        (_, _) => "not compressed, which beyond 1 GiB takes many minutes".into(),
-    };
-    let (original, result) = (grouped(size.original.bytes), grouped(size.result.bytes));
-    format!("File: {original} → {result} bytes, {verdict} ({stored}); {compressed}")
 }

@@ -5,6 +5,7 @@ mod bench;
 mod compare;
 mod interruption;
 mod patterns;
+mod quantize;
 mod repeatability;
 mod runtimes;
 mod structured;

@@ -36,6 +36,25 @@ impl Calibration for TrainingSamples<'_> {
     }
 }
 
+/// All samples of a split, in its order.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitSamples<'a> {
+    /// The set.
+    pub data: &'a Dataset,
+    /// The split.
+    pub split: Split,
+}
+
+impl Calibration for SplitSamples<'_> {
+    fn batches(&self, most: usize) -> Box<dyn Iterator<Item = Result<Batch, ExecError>> + '_> {
+        Box::new(self.data.batches(self.split, most, Order::Sequential, false))
+    }
+
+    fn classes(&self) -> Option<usize> {
+        self.data.classes()
+    }
+}
+
 /// Batches that are there already; they come as they are.
 impl Calibration for Vec<Batch> {
     fn batches(&self, _: usize) -> Box<dyn Iterator<Item = Result<Batch, ExecError>> + '_> {

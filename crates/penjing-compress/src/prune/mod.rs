@@ -25,7 +25,7 @@ use penjing_exec::ExecError;
 use penjing_graph::{Edit, Graph, GraphError, Tensor, ValueId, roles};
 use serde::{Deserialize, Serialize};
 
-pub use calibration::{Calibration, TrainingSamples};
+pub use calibration::{Calibration, SplitSamples, TrainingSamples};
 use criteria::{Criterion, Magnitude};
 pub use floor_search::{FloorSearch, Mark, Until};
 pub use layer::{Layer, layers};

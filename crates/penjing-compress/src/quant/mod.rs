@@ -4,23 +4,36 @@
 //! cover; a [`Quantizer`] of both turns floats into codes and back. Jacob et al. 2018, "Quantization and Training of Neural Networks
 //! for Efficient Integer-Arithmetic-Only Inference"; QuantizeLinear-21 and DequantizeLinear-21 of ONNX.
 
+mod bias_correction;
+mod calibrate;
 pub mod correct_output;
 mod error;
 mod fit;
 mod grid;
+mod last_layer;
 mod layout;
 mod number;
 pub mod observers;
+mod plan;
+mod qdq;
 mod quantizer;
 mod range;
 pub mod saturation;
 mod scheme;
+mod static_quantization;
+pub mod targets;
 
+pub use bias_correction::corrections;
+pub use calibrate::{Calibrated, calibrate};
 pub use error::QuantError;
 pub use fit::Fit;
 pub use grid::{ALL_ZERO_SCALE, Grid};
+pub use last_layer::CorrectedOutput;
 pub use number::{Codes, FloatFormat, Format, Number};
 pub use observers::{Observer, RangeMethod};
+pub use plan::{LeftInFloat, Plan, QuantizedLayer};
+pub use qdq::Precision;
 pub use quantizer::Quantizer;
 pub use range::Range;
 pub use scheme::{Granularity, Scheme, Symmetry};
+pub use static_quantization::{ActivationCodes, LayerCodes, Quantization, QuantizationReport, QuantizeError, prepared, quantize};

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::QuantError;
+use super::{Granularity, QuantError, Range};
+use crate::prune::WeightMatrix;
 
 /// How many of the sums of two products do not fit 16 bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,9 +106,55 @@ fn check_rows(what: &'static str, given: usize, depth: usize) -> Result<(), Quan
     if depth > 0 && given == expected { Ok(()) } else { Err(QuantError::Length { what, given, expected }) }
 }
 
+/// The range of each row of a weight, or of all rows together, in which no sum of two neighbouring products with codes of 8 bits, 0 to
+/// 255, leaves 16 bits: |w₁ + w₂| stands for at most 127, so that two rounded codes sum to at most 128, and 128 · 255 < 2¹⁵. Kernels sum
+/// along the kernel first or along the channels first: neighbours in either order are kept apart.
+pub(super) fn unsaturated(matrix: &WeightMatrix, values: &[f32], granularity: Granularity) -> Vec<Range> {
+    let extent = |row: usize| {
+        let along_channels: Vec<usize> = (0..matrix.columns()).map(|column| matrix.index(row, column)).collect();
+        let mut along_kernel = along_channels.clone();
+        along_kernel.sort_unstable();
+        let pairs = [along_channels, along_kernel];
+        let sums = pairs.iter().flat_map(|order| order.windows(2).map(|pair| (values[pair[0]] + values[pair[1]]).abs()));
+        let single = pairs[0].iter().map(|i| values[*i].abs());
+        sums.chain(single).fold(0.0, f32::max)
+    };
+    let extents: Vec<f32> = (0..matrix.rows()).map(extent).collect();
+    let range = |extent: f32| Range { min: -extent, max: extent };
+    match granularity {
+        Granularity::Channel { .. } => extents.into_iter().map(range).collect(),
+        Granularity::Tensor | Granularity::Block { .. } => vec![range(extents.into_iter().fold(0.0, f32::max))],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_leave_room_for_neighbours() {
+        let mut b = penjing_graph::GraphBuilder::new("neighbours");
+        let x = b.input("x", penjing_graph::DataType::Float, [1.into(), 4.into()]);
+        // The first row's neighbours add up to 2, the second's cancel each other.
+        let values = [1.0f32, 1.0, 0.5, -0.5, 1.0, -1.0, 1.0, -1.0];
+        let w = b.tensor("w", penjing_graph::Tensor::new([2, 4], values.to_vec()));
+        let y = b.node("y", penjing_graph::ops::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true }, &[x, w]);
+        let graph = b.output(y).finish().expect("valid");
+        let matrix = WeightMatrix::of(&graph, &graph.consumers(), w).expect("a matrix");
+        let channel = Granularity::Channel { axis: 0 };
+        assert_eq!(unsaturated(&matrix, &values, channel), [Range { min: -2.0, max: 2.0 }, Range { min: -1.0, max: 1.0 }]);
+        assert_eq!(unsaturated(&matrix, &values, Granularity::Tensor), [Range { min: -2.0, max: 2.0 }]);
+
+        let scheme = crate::quant::Scheme::new(crate::quant::Number::Int8, channel, crate::quant::Symmetry::Symmetric);
+        let saturated = |quantizer: crate::quant::Quantizer| {
+            let codes: Vec<i8> = quantizer.quantize(&values).expect("codes").iter().map(|c| *c as i8).collect();
+            Saturation::of(&[255; 4], &codes, 4).expect("rows").saturated
+        };
+        let plain = crate::quant::Quantizer::fit(scheme, &[2, 4], &values, crate::quant::Fit::MinMax).expect("fits");
+        assert_eq!(saturated(plain), 1);
+        let roomy = crate::quant::Quantizer::new(scheme, &[2, 4], &unsaturated(&matrix, &values, channel)).expect("fits");
+        assert_eq!(saturated(roomy), 0);
+    }
     use proptest::prelude::*;
 
     #[test]

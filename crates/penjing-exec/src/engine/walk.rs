@@ -92,7 +92,11 @@ impl<B: Kernels> Engine<B> {
                 Mode::Training { seed } => Mode::Training { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ position as u64 },
             };
             // What is kept between bounds as soon as it is computed need not be read again.
-            let next = node.output(0).filter(|output| !watched.contains(output)).and_then(|output| alone(output, &uses)).filter(|_| !differentiate && mode == Mode::Inference);
+            let next = node
+                .output(0)
+                .filter(|output| !watched.contains(output))
+                .and_then(|output| alone(output, &uses))
+                .filter(|_| !differentiate && mode == Mode::Inference);
             let clipped = next.and_then(|next| Some((next, self.bounds(id, next)?)));
             let bounds = clipped.map(|(_, bounds)| bounds);
             let call = Call { node, opset: self.graph.opset(), inputs: taken, wants, mode, device: &self.device, bounds };

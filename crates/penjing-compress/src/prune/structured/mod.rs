@@ -17,13 +17,14 @@ use serde::{Deserialize, Serialize};
 
 pub use regularize::{Regularization, Regularizer};
 pub use score::{Normalize, Reduce, scores};
+pub(crate) use select::matches;
 pub use select::{Budget, ChannelScope, Limits, Selection};
 pub use sensitivity::{GroupSensitivity, SensitivityPoint};
 
 use super::{Masks, PruneError, Shrink, Sparsity, Stats};
 use crate::recipe::{ChannelGoal, ChannelPruning};
 use crate::run::{Baseline, RunError, Work, Workshop};
-use crate::verify::same_outputs;
+use crate::verify::{TOLERANCE, same_outputs};
 use regularize::ChannelPenalty;
 use sensitivity::sensitivity;
 
@@ -243,7 +244,9 @@ impl Shrink for ChannelCut<'_> {
         let run = |graph: &Graph, inputs: &[Tensor]| cpu_executor(graph)?.run(inputs, graph.outputs());
         if let Some(inputs) = inputs {
             match (run(&masked, &inputs), run(&cut, &inputs)) {
-                (Ok(expected), Ok(outputs)) => drop(same_outputs("the cut network", &expected, &outputs).map_err(RunError::NotCut)?),
+                (Ok(expected), Ok(outputs)) => {
+                    same_outputs("the cut network", &expected, &outputs, TOLERANCE).map_err(RunError::NotCut)?;
+                }
                 (Err(error), _) | (_, Err(error)) => {
                     let note = format!("the cut was not compared with the masked network: {error}");
                     if !notes.contains(&note) {

@@ -54,7 +54,7 @@ impl Default for Limits {
 }
 
 /// Whether `name` is what `pattern` describes, `*` standing for any text.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or("");
     let Some(mut rest) = name.strip_prefix(first) else { return false };

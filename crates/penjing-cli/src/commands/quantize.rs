@@ -1,0 +1,102 @@
+//! `penjing quantize`: weights and activations as integers that a device computes on.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use penjing_compress::quant::correct_output::OutputCorrection;
+use penjing_compress::quant::targets::TargetName;
+use penjing_compress::quant::{Fit, Quantization, RangeMethod};
+use penjing_compress::{RECIPE_VERSION, Recipe, Step};
+use penjing_exec::train::StopFlag;
+
+use crate::Goal;
+use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, count, model_source};
+use crate::progress::warn;
+use crate::run::RunOptions;
+
+/// Samples that activations are observed on where nothing else is asked for.
+const CALIBRATION_SAMPLES: usize = 128;
+
+/// Turn weights and activations into integers of the types that a device computes on, calibrated with data
+#[derive(Args)]
+pub(crate) struct Quantize {
+    /// The ONNX model, or the name of an architecture, which is initialised and trained first
+    #[arg(required_unless_present = "resume")]
+    model: Option<PathBuf>,
+    /// Where to write the quantized model
+    #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
+    output: Option<PathBuf>,
+    /// The device: x86-vnni, x86-avx2, arm-dotprod, gpu-tensorrt, mcu or generic [default: this machine]
+    #[arg(long, value_name = "NAME")]
+    target: Option<TargetName>,
+    /// How the ranges of activations are chosen: min-max, moving-average, percentile, entropy or mse
+    #[arg(long, value_name = "METHOD", default_value = "mse")]
+    calibration: RangeMethod,
+    /// Training samples that activations are observed on
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
+    calibration_samples: usize,
+    /// How the ranges of weights are chosen: min-max or mse
+    #[arg(long, value_name = "METHOD", default_value = "min-max")]
+    weight_range: Fit,
+    /// Leave biases as they are instead of making up for what quantization shifts
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// What is fitted to a classifier's outputs on validation samples: temperature, vector (by labels), match (by the float model's
+    /// probabilities) or none [default: temperature with labels, else match]
+    #[arg(long, value_name = "NAME")]
+    correct_output: Option<OutputCorrection>,
+    /// Leave nodes of this name in float; * stands for any text
+    #[arg(long, value_name = "PATTERN")]
+    keep: Vec<String>,
+    #[command(flatten)]
+    run: RunOptions,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    train: TrainOptions,
+    #[command(flatten)]
+    zoo: ZooOptions,
+}
+
+impl Quantize {
+    pub(crate) fn run(self, stop: StopFlag, threads: usize) -> Result<Goal> {
+        self.run.execute(self.model.as_deref(), || self.recipe(), stop, threads)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        let (Some(model), Some(output)) = (&self.model, &self.output) else {
+            return Err(Usage("name a model and, with -o, where to write the result".into()).into());
+        };
+        let data = self.data.required(self.run.seed)?;
+        let target = self.target.unwrap_or_else(|| {
+            let here = TargetName::here();
+            warn(&format!("target: {}, which this machine is (hint: --target for another)", here.0.name));
+            here
+        });
+        if let Some(warning) = target.0.warning {
+            warn(&format!("{}: {warning}", target.0.name));
+        }
+        let settings = self.train.settings(self.run.seed)?;
+        let step = Quantization {
+            target,
+            calibration: self.calibration,
+            weight_range: self.weight_range,
+            calibration_samples: self.calibration_samples,
+            bias_correction: !self.no_bias_correction,
+            correct_output: self.correct_output,
+            keep: self.keep.clone(),
+        };
+        Ok(Recipe {
+            version: RECIPE_VERSION,
+            model: model_source(model, &self.zoo, self.run.seed)?,
+            train: Some(settings),
+            retrain: Some(settings),
+            data: Some(data),
+            metric_command: None,
+            output: output.clone(),
+            dense: false,
+            steps: vec![Step::Quantize(step)],
+        })
+    }
+}

@@ -1,0 +1,296 @@
+//! Runs of recipes: options that all of them share, how they go on, what they found.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use penjing_compress::prune::structured::{GroupChannels, GroupSensitivity};
+use penjing_compress::prune::{LayerSparsity, Mark};
+use penjing_compress::quant::QuantizationReport;
+use penjing_compress::{
+    BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Verdict, execute,
+};
+use penjing_exec::runtime::OnnxRuntime;
+use penjing_exec::train::{Progress, StopFlag};
+
+use crate::Goal;
+use crate::options::check_output;
+use crate::progress::{Display, warn};
+use crate::similarity::similarity_line;
+use crate::table::{grouped, print, table};
+
+/// What every run has
+#[derive(Args)]
+pub(crate) struct RunOptions {
+    /// Folder of the run [default: the output's name with .run]
+    #[arg(long, value_name = "FOLDER")]
+    run: Option<PathBuf>,
+    /// Go on with an interrupted run, to the same bytes
+    #[arg(long, value_name = "FOLDER", conflicts_with = "model")]
+    resume: Option<PathBuf>,
+    /// Replace files and runs that are there
+    #[arg(long)]
+    force: bool,
+    /// Seed of initial weights, order, splits and augmentation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// ONNX Runtime's library or its folder [default: ORT_DYLIB_PATH, then python3's onnxruntime, then the system's]
+    #[arg(long, value_name = "PATH")]
+    onnxruntime: Option<PathBuf>,
+    /// Print the whole record as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunOptions {
+    /// Executes what `recipe` gives, or the run that is to go on, and prints what it found.
+    pub(crate) fn execute(
+        &self,
+        model: Option<&Path>,
+        recipe: impl FnOnce() -> Result<Recipe>,
+        stop: StopFlag,
+        threads: usize,
+    ) -> Result<Goal> {
+        let (mut journal, recipe) = match &self.resume {
+            Some(folder) => Journal::resume(folder)?,
+            None => {
+                let recipe = recipe()?;
+                let folder = self.run.clone().unwrap_or_else(|| recipe.output.with_extension("run"));
+                check_output(&recipe.output, model.unwrap_or(Path::new("")), Some(&folder), self.force)?;
+                if self.force {
+                    Journal::discard(&folder)?;
+                }
+                (Journal::create(&folder, &recipe)?, recipe)
+            }
+        };
+        let onnxruntime = OnnxRuntime::find(self.onnxruntime.as_deref())?;
+        let outcome = run_recipe(&recipe, self.force || self.resume.is_some(), &mut journal, stop, onnxruntime, threads)?;
+        print(&if self.json { serde_json::to_string_pretty(&outcome)? } else { summary(&outcome) })?;
+        Ok(match outcome.verdict {
+            Verdict::Met => Goal::Met,
+            Verdict::Missed(_) => Goal::Missed,
+        })
+    }
+}
+
+/// Runs a recipe and shows on stderr how it goes on.
+pub(crate) fn run_recipe(
+    recipe: &Recipe,
+    overwrite: bool,
+    journal: &mut Journal,
+    stop: StopFlag,
+    onnxruntime: Option<OnnxRuntime>,
+    threads: usize,
+) -> Result<Outcome> {
+    if recipe.data.is_none() {
+        warn("without data: nothing is retrained, and no accuracy is measured (hint: --data PATH)");
+    }
+    let mut display = Display::new();
+    let mut listener = |event: RunEvent<'_>| match event {
+        RunEvent::Stage(stage) => display.line(&format!("── {stage}")),
+        RunEvent::Training(event) => display.event(event),
+        RunEvent::Data { description, untrained } => {
+            display.line(&description.to_string());
+            display.line(&match untrained {
+                Some(reason) => format!("nothing is retrained, and outputs are compared with the original's: {reason}"),
+                None => format!("training: {}", recipe.retrain.or(recipe.train).unwrap_or_default()),
+            });
+        }
+        RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
+        RunEvent::Round(round) => display.line(&round_line(round)),
+    };
+    let mut context = Context { listener: &mut listener, stop, onnxruntime, threads };
+    Ok(execute(recipe, overwrite, journal, &mut context)?)
+}
+
+fn mark_name(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Improved => "improved",
+        Mark::Held => "held",
+        Mark::Broke => "broke",
+    }
+}
+
+fn round_line(round: &Round) -> String {
+    let accuracy = round.accuracy.map_or(String::new(), |a| format!(", validation {a:.2} %"));
+    let metric = round.metric.map_or(String::new(), |m| format!(", metric {m}"));
+    let mark = round.mark.map_or(String::new(), |m| format!(": {}", mark_name(m)));
+    let left = match round.macs {
+        Some(macs) => format!("{} parameters and {} MACs left", grouped(round.left as u64), grouped(macs)),
+        None => format!("{} weights left, sparsity {:.2} %", grouped(round.left as u64), 100.0 * round.sparsity),
+    };
+    format!("round {}: {left}{accuracy}{metric}{mark}", round.round)
+}
+
+/// What a run found, for people.
+pub(crate) fn summary(outcome: &Outcome) -> String {
+    let mut lines = vec![];
+    match (&outcome.quantization, outcome.channels.is_empty()) {
+        (Some(report), _) => lines.extend(codes(report)),
+        (None, true) => lines.extend(weights_left(&outcome.layers)),
+        (None, false) => lines.extend(channels_left(outcome)),
+    }
+    if !outcome.sensitivity.is_empty() {
+        lines.push(sensitivity_table(&outcome.sensitivity));
+    }
+    for (name, split) in [("validation", &outcome.validation), ("test", &outcome.test)] {
+        lines.extend(split.as_ref().map(|split| accuracy_line(name, split)));
+    }
+    if let Some(likeness) = &outcome.likeness {
+        lines.push(format!("Outputs beside the original's, for {} samples:", grouped(likeness.samples as u64)));
+        lines.extend(likeness.outputs.iter().map(similarity_line));
+    }
+    if let Some(MetricChange { original, result }) = outcome.metric {
+        lines.push(format!("metric: {original} before, {result} after, change {:+}", result - original));
+    }
+    lines.push(size_line(outcome));
+    if outcome.channels.is_empty() && outcome.quantization.is_none() {
+        lines.push("Zeros alone make nothing faster: a runtime multiplies by them all the same.".into());
+    }
+    lines.extend(outcome.speed.iter().map(speed_line));
+    let checked = match (outcome.verification.builtin, outcome.verification.onnxruntime) {
+        (Some(_), Some(difference)) => format!("read again, the same in the built-in executor, within {difference:.1e} in ONNX Runtime"),
+        (Some(_), None) => "read again, the same in the built-in executor".into(),
+        (None, _) => "read again, the same weights".into(),
+    };
+    lines.push(format!("Verified: {checked}"));
+    lines.extend(outcome.verification.skipped.iter().chain(&outcome.notes).map(|note| format!("Note: {note}")));
+    lines.push(match &outcome.verdict {
+        Verdict::Met => format!("Goal met; written to {}", outcome.output.display()),
+        Verdict::Missed(reason) => format!("Goal missed: {reason}; written to {}", outcome.output.display()),
+    });
+    lines.join("\n")
+}
+
+/// The zeros of every weight, and of all together.
+fn weights_left(layers: &[LayerSparsity]) -> Vec<String> {
+    let row = |l: &LayerSparsity| {
+        vec![l.weight.clone(), grouped(l.total as u64), grouped(l.left as u64), format!("{:.1} %", 100.0 * l.sparsity())]
+    };
+    let sum = |of: fn(&LayerSparsity) -> usize| layers.iter().map(of).sum::<usize>();
+    let (total, left) = (sum(|l| l.total), sum(|l| l.left));
+    let pruned = total - left;
+    vec![
+        table(&["weight", "before", "left", "sparsity"], &layers.iter().map(row).collect::<Vec<_>>()),
+        format!("Pruned {pruned} of {total} weights ({:.1} %)", 100.0 * pruned as f64 / total.max(1) as f64),
+    ]
+}
+
+/// What became codes, and what stayed in float.
+fn codes(report: &QuantizationReport) -> Vec<String> {
+    let row = |l: &penjing_compress::quant::LayerCodes| {
+        let corrected = l.largest_correction.map_or("-".into(), |c| format!("{c:.3e}"));
+        vec![l.node.clone(), l.operator.clone(), format!("{:.1} dB", l.weight_sqnr), l.all_zero.to_string(), corrected]
+    };
+    let head = ["in integers", "operator", "weights' SQNR", "channels of zeros", "largest bias correction"];
+    let mut lines = vec![table(&head, &report.layers.iter().map(row).collect::<Vec<_>>())];
+    if !report.float.is_empty() {
+        let row = |f: &penjing_compress::quant::LeftInFloat| vec![f.node.clone(), f.operator.clone(), f.reason.clone()];
+        lines.push(table(&["in float", "operator", "why"], &report.float.iter().map(row).collect::<Vec<_>>()));
+    }
+    let widened: usize = report.layers.iter().map(|l| l.widened).sum();
+    if widened > 0 {
+        let layers = report.layers.iter().filter(|l| l.widened > 0).count();
+        lines.push(format!("Scales widened, so that no sum of two products saturates 16 bits: {widened} channels of {layers} layers"));
+    }
+    if let Some(output) = &report.output {
+        lines.push(format!(
+            "Outputs corrected ({}, {} validation samples): {:.5} → {:.5} nats, agreement with the float model {:.2} → {:.2} %",
+            output.correction,
+            grouped(output.samples as u64),
+            output.before,
+            output.after,
+            100.0 * output.agreement_before,
+            100.0 * output.agreement_after
+        ));
+    }
+    lines.push(format!(
+        "Quantized {} layers and {} activations for {}, calibrated with {} samples",
+        report.layers.len(),
+        report.activations.len(),
+        String::from(report.target),
+        grouped(report.samples as u64)
+    ));
+    lines
+}
+
+/// The channels of every group, and what the network costs without those that went.
+fn channels_left(outcome: &Outcome) -> Vec<String> {
+    let row = |g: &GroupChannels| vec![g.group.clone(), grouped(g.total as u64), grouped(g.left as u64)];
+    let rows: Vec<Vec<String>> = outcome.channels.iter().map(row).collect();
+    let sum = |of: fn(&GroupChannels) -> usize| outcome.channels.iter().map(of).sum::<usize>();
+    let (total, left) = (sum(|g| g.total), sum(|g| g.left));
+    let CostChange { original, result } = outcome.cost;
+    let of = |before: u64, after: u64| {
+        format!("{} → {} ({:.1} %)", grouped(before), grouped(after), 100.0 * after as f64 / before.max(1) as f64)
+    };
+    // Free dimensions other than the batch leave them unknown.
+    let macs = if original.macs == 0 { "not known".into() } else { of(original.macs, result.macs) };
+    vec![
+        table(&["channels of", "before", "left"], &rows),
+        format!("Removed {} of {total} channels ({:.1} %)", total - left, 100.0 * (total - left) as f64 / total.max(1) as f64),
+        format!("MACs {}, parameters {}", macs, of(original.parameters as u64, result.parameters as u64)),
+    ]
+}
+
+/// What the accuracy loses where one group is cut alone: a row for each group, a column for each ratio.
+fn sensitivity_table(groups: &[GroupSensitivity]) -> String {
+    let ratios = groups.first().map(|g| g.points.iter().map(|p| format!("{:.0} % gone", 100.0 * p.ratio)).collect()).unwrap_or_default();
+    let head: Vec<String> = [vec!["cut alone, points and loss".to_string(), "channels".into()], ratios].concat();
+    let row = |g: &GroupSensitivity| {
+        let points = g
+            .points
+            .iter()
+            .map(|p| format!("{:+.2} ({:+.2} to {:+.2}), {:.3}", p.change, p.change_interval.low, p.change_interval.high, p.loss));
+        [g.group.clone(), grouped(g.channels as u64)].into_iter().chain(points).collect()
+    };
+    table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &groups.iter().map(row).collect::<Vec<_>>())
+}
+
+fn speed_line(speed: &SpeedUp) -> String {
+    let SpeedUp { runtime, rounds, original_ms, result_ms, speed_up, interval } = speed;
+    format!(
+        "Time in {runtime}: {original_ms:.3} → {result_ms:.3} ms, {speed_up:.2}x as fast (95 % {:.2} to {:.2}; one input at a time, {rounds} \
+         rounds in turn)",
+        interval.low, interval.high
+    )
+}
+
+/// Three digits; what rounds to nothing is said to be less than the least of them.
+fn probability(p: f64) -> String {
+    if p < 0.0005 { "< 0.001".into() } else { format!("{p:.3}") }
+}
+
+pub(crate) fn accuracy_line(name: &str, split: &BeforeAfter) -> String {
+    let percent = |a: &penjing_compress::Accuracy| format!("{:.2} % ({:.2} to {:.2})", a.percent, a.interval.low, a.interval.high);
+    format!(
+        "{name} ({} samples, 95 % intervals): {} before, {} after, change {:+.2} ({:+.2} to {:+.2}) points, {} predictions flipped, McNemar p {}",
+        split.samples,
+        percent(&split.original),
+        percent(&split.result),
+        split.change,
+        split.change_interval.low,
+        split.change_interval.high,
+        split.flipped,
+        probability(split.mcnemar_p)
+    )
+}
+
+fn size_line(outcome: &Outcome) -> String {
+    let size = &outcome.size;
+    let verdict = if size.result.bytes < size.original.bytes {
+        format!("{:.2}x smaller", size.original.bytes as f64 / size.result.bytes as f64)
+    } else {
+        "not smaller".into()
+    };
+    let stored = match size.sparse_tensors {
+        0 => "zeros stored densely".to_string(),
+        n => format!("{n} tensors stored as their non-zero values; {} with zeros written out", grouped(size.dense.bytes)),
+    };
+    let compressed = match (size.original.zstd, size.result.zstd) {
+        (Some(original), Some(result)) => format!("after zstd -19: {} → {}", grouped(original), grouped(result)),
+        (_, _) => "not compressed, which beyond 1 GiB takes many minutes".into(),
+    };
+    let (original, result) = (grouped(size.original.bytes), grouped(size.result.bytes));
+    format!("File: {original} → {result} bytes, {verdict} ({stored}); {compressed}")
+}

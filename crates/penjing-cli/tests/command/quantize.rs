@@ -1,0 +1,89 @@
+//! Integers, from the command to the file.
+
+use penjing_exec::runtime::OnnxRuntime;
+use penjing_graph::ops::Op;
+use penjing_graph::{Tensor, onnx};
+
+use super::{clothes, run};
+
+fn trained(folder: &std::path::Path, network: &str) -> String {
+    let data = clothes();
+    let train = ["train", network, "--data", &data, "--epochs", "2", "-o", "whole.onnx"];
+    assert_eq!(run(&train, folder).2, Some(0));
+    data
+}
+
+#[test]
+fn eight_bits_keep_what_the_network_knows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-5");
+    let quantize = ["quantize", "whole.onnx", "--data", &data, "--target", "x86-vnni", "-o", "int8.onnx", "--json"];
+    let (out, err, code) = run(&quantize, folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    let record: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let layers = record["quantization"]["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), 4);
+    assert!(layers.iter().all(|l| l["weight_sqnr"].as_f64().expect("a number") > 35.0), "{layers:?}");
+    // 1,500 samples: a change of one point is 15 of them.
+    let change = record["test"]["change"].as_f64().expect("a change");
+    assert!(change.abs() <= 1.0, "{change}");
+    let (before, after) = (&record["size"]["original"]["bytes"], &record["size"]["result"]["bytes"]);
+    assert!(after.as_f64().expect("bytes") < 0.27 * before.as_f64().expect("bytes"), "{before} {after}");
+
+    let graph = onnx::read(folder.path().join("int8.onnx")).expect("a model");
+    let floats = graph.initializers().filter(|(_, t)| t.dtype().is_float() && t.len() > 500).count();
+    assert_eq!(floats, 0, "a weight stayed in float");
+    assert!(graph.nodes().any(|(_, node)| matches!(node.op, Op::QuantizeLinear(_))));
+
+    // The same bytes again.
+    let again = ["quantize", "whole.onnx", "--data", &data, "--target", "x86-vnni", "-o", "again.onnx"];
+    assert_eq!(run(&again, folder.path()).2, Some(0));
+    let bytes = |name: &str| std::fs::read(folder.path().join(name)).expect("read");
+    assert!(bytes("int8.onnx") == bytes("again.onnx"));
+}
+
+#[test]
+fn onnx_runtime_gives_what_the_built_in_executor_gives() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-5");
+    for target in ["x86-avx2", "arm-dotprod", "gpu-tensorrt", "mcu", "generic"] {
+        let output = format!("{target}.onnx");
+        let (out, err, code) = run(&["quantize", "whole.onnx", "--data", &data, "--target", target, "-o", &output], folder.path());
+        assert_eq!(code, Some(0), "{target}: {out}{err}");
+        let path = folder.path().join(&output);
+        let graph = onnx::read(&path).expect("a model");
+        let input = [Tensor::new([2, 1, 28, 28], (0..2 * 28 * 28).map(|i| (i % 251) as f32 / 251.0).collect::<Vec<f32>>())];
+        let ours = penjing_exec::cpu_executor(&graph).and_then(|mut e| e.run(&input, graph.outputs())).expect("runs");
+        let runtime = OnnxRuntime::find(None).expect("loads").expect("there is no ONNX Runtime (hint: scripts/test brings it)");
+        let theirs = runtime.open(&path, 1).and_then(|mut session| session.run(&input)).expect("runs");
+        let (a, b) = (ours[0].to_f32().expect("floats"), theirs[0].to_f32().expect("floats"));
+        let largest = a.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+        let off = a.iter().zip(&*b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+        assert!(off < 0.03, "{target}: off by {off}");
+    }
+}
+
+#[test]
+fn what_cannot_be_quantized_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    assert_eq!(run(&["new", "lenet-5", "-o", "m.onnx"], folder.path()).2, Some(0));
+    for (args, text, code) in [
+        (&["m.onnx"][..], "--data", 2),
+        (&["m.onnx", "--data", &data, "--target", "vax"], "x86-vnni, x86-avx2", 2),
+        (&["m.onnx", "--data", &data, "--calibration", "kl"], "entropy", 2),
+        (&["m.onnx", "--data", &data, "--calibration-samples", "0"], "whole number from 1", 2),
+    ] {
+        let (_, err, exit) = run(&[&["quantize", "-o", "o.onnx"], args].concat(), folder.path());
+        assert!(err.contains(text), "{args:?}: {err}");
+        assert_eq!(exit, Some(code), "{args:?}: {err}");
+        assert!(!folder.path().join("o.onnx").exists() && !folder.path().join("o.run").exists(), "{args:?}");
+    }
+    trained(folder.path(), "lenet-300-100");
+    for (args, text) in [(&["--keep", "nothing*"][..], "`nothing*` names no node"), (&["--keep", "*"], "it is to stay in float")] {
+        let (_, err, exit) = run(&[&["quantize", "whole.onnx", "--data", &data, "-o", "o.onnx"], args].concat(), folder.path());
+        assert!(err.contains(text), "{args:?}: {err}");
+        assert_eq!(exit, Some(1), "{args:?}: {err}");
+        assert!(!folder.path().join("o.onnx").exists(), "{args:?}");
+    }
+}

@@ -1,0 +1,224 @@
+//! The network with a QuantizeLinear and a DequantizeLinear at each tensor that becomes codes: what runtimes turn into integer kernels.
+
+use std::collections::BTreeMap;
+
+use penjing_graph::ops::{DequantizeLinear, QuantizeLinear};
+use penjing_graph::{DataType, Edit, Graph, GraphError, NodeId, Tensor, ValueId};
+
+use super::plan::Plan;
+use super::{Granularity, Number, QuantError, Quantizer, Scheme, Symmetry};
+
+/// How activations and weights are quantized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Precision {
+    /// Activations, each tensor as a whole.
+    pub activations: Scheme,
+    /// What weights are stored as.
+    pub weights: Number,
+    /// Whether each output channel of a weight has a scale of its own.
+    pub per_channel: bool,
+    /// Two neighbouring products are summed in 16 bits, which saturate: scales of weights leave room for that.
+    pub pairs_saturate: bool,
+}
+
+impl Precision {
+    /// The scheme of a weight whose output channels lie along `axis`.
+    pub fn of_weight(&self, axis: usize) -> Scheme {
+        let granularity = if self.per_channel { Granularity::Channel { axis } } else { Granularity::Tensor };
+        Scheme::new(self.weights, granularity, Symmetry::Symmetric)
+    }
+}
+
+/// Everything that is put into the network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) plan: &'a Plan,
+    /// Of each value that is observed.
+    pub(super) activations: &'a BTreeMap<ValueId, Quantizer>,
+    /// Of each weight.
+    pub(super) weights: &'a BTreeMap<ValueId, Quantizer>,
+    /// What each layer adds to its output channels, where that is not what its bias holds.
+    pub(super) biases: &'a BTreeMap<NodeId, Vec<f32>>,
+    /// Biases become integers too, in steps of the product's: 32 bits.
+    pub(super) integer_biases: bool,
+}
+
+/// Puts the parts into a copy of the network.
+pub(super) fn assemble(graph: &Graph, parts: &Parts<'_>) -> Result<Graph, AssembleError> {
+    let mut writer =
+        Writer { graph, edit: Edit::new(graph, "quantize"), inputs: BTreeMap::new(), grids: BTreeMap::new(), weights: BTreeMap::new() };
+    for (value, source) in &parts.plan.activations {
+        let quantizer =
+            parts.activations.get(source).ok_or_else(|| QuantError::NotCalibrated { tensor: graph.value(*source).name.clone() })?;
+        writer.activation(*value, *source, quantizer);
+    }
+    for layer in &parts.plan.layers {
+        let quantizer = &parts.weights[&layer.weight];
+        writer.weight(layer.node, layer.weight, layer.axis, quantizer)?;
+        let added = match (parts.biases.get(&layer.node), layer.bias.and_then(|id| graph.tensor(id)?.to_f32())) {
+            (Some(bias), _) => bias.clone(),
+            (None, Some(bias)) => bias.into_owned(),
+            (None, None) => continue,
+        };
+        let step = parts.activations[&parts.plan.activations[&layer.input]].scales()[0];
+        writer.bias(layer.node, layer.bias, &added, step, quantizer.scales(), parts.integer_biases);
+    }
+    let Writer { mut edit, inputs, .. } = writer;
+    for (id, inputs) in inputs {
+        edit.set_op(id, graph.node(id).op.clone(), inputs);
+    }
+    let mut quantized = graph.clone();
+    quantized.apply(edit)?;
+    Ok(quantized)
+}
+
+/// Why the parts could not be put in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AssembleError {
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+/// The initializers of a scale and a zero point.
+type GridTensors = (ValueId, ValueId);
+
+struct Writer<'a> {
+    graph: &'a Graph,
+    edit: Edit,
+    /// What nodes of the network read from now on.
+    inputs: BTreeMap<NodeId, Vec<Option<ValueId>>>,
+    /// Scale and zero point of each value that others share them with.
+    grids: BTreeMap<ValueId, GridTensors>,
+    /// What stands for each weight.
+    weights: BTreeMap<ValueId, ValueId>,
+}
+
+impl Writer<'_> {
+    fn name(&self, id: ValueId) -> String {
+        self.graph.value(id).name.clone()
+    }
+
+    fn reads(&mut self, node: NodeId) -> &mut Vec<Option<ValueId>> {
+        self.inputs.entry(node).or_insert_with(|| self.graph.node(node).inputs.clone())
+    }
+
+    fn activation(&mut self, value: ValueId, source: ValueId, quantizer: &Quantizer) {
+        let name = self.name(value);
+        let (scale, zero) = match self.grids.get(&source) {
+            Some(grid) => *grid,
+            None => {
+                let name = self.name(source);
+                let scale = self.edit.add_tensor(format!("{name}_scale"), Tensor::scalar(quantizer.scales()[0]));
+                let zero =
+                    self.edit.add_tensor(format!("{name}_zero_point"), codes(quantizer.scheme().number, &[], quantizer.zero_points()));
+                self.grids.insert(source, (scale, zero));
+                (scale, zero)
+            }
+        };
+        let inputs = |of| vec![Some(of), Some(scale), Some(zero)];
+        let quantized =
+            self.edit.add_node(format!("{name}_QuantizeLinear"), QuantizeLinear::default(), inputs(value), &[&format!("{name}_quantized")]);
+        let back = self.edit.add_node(
+            format!("{name}_DequantizeLinear"),
+            DequantizeLinear::default(),
+            inputs(quantized[0]),
+            &[&format!("{name}_dequantized")],
+        );
+        for consumer in self.graph.consumers().remove(&value).unwrap_or_default() {
+            self.reads(consumer).iter_mut().filter(|input| **input == Some(value)).for_each(|input| *input = Some(back[0]));
+        }
+    }
+
+    fn weight(&mut self, node: NodeId, weight: ValueId, axis: usize, quantizer: &Quantizer) -> Result<(), QuantError> {
+        let back = match self.weights.get(&weight) {
+            Some(back) => *back,
+            None => {
+                let name = self.name(weight);
+                let tensor = self.graph.tensor(weight);
+                let (dims, values) = tensor.map(|t| (t.dims().to_vec(), t.to_f32().unwrap_or_default().into_owned())).unwrap_or_default();
+                let stored = codes(quantizer.scheme().number, &dims, &quantizer.quantize(&values).map_err(|e| e.of(&name))?);
+                let stored = self.put(Some(weight), node, &format!("{name}_quantized"), stored);
+                let op = DequantizeLinear { axis: axis as i64, ..DequantizeLinear::default() };
+                let back = self.dequantized(
+                    &name,
+                    op,
+                    stored,
+                    quantizer.scheme().number,
+                    &quantizer.scale_dims(),
+                    quantizer.scales(),
+                    quantizer.zero_points(),
+                );
+                self.weights.insert(weight, back);
+                back
+            }
+        };
+        self.reads(node)[1] = Some(back);
+        Ok(())
+    }
+
+    /// A bias in steps of the product of the scales of input and weight, which is what the sums of products are counted in.
+    fn bias(&mut self, node: NodeId, old: Option<ValueId>, added: &[f32], input_scale: f32, weight_scales: &[f32], integer: bool) {
+        let name = old.map_or_else(|| format!("{}.bias", self.graph.node(node).name), |id| self.name(id));
+        let place = if integer {
+            let scales: Vec<f32> = weight_scales.iter().map(|s| (s * input_scale).max(f32::MIN_POSITIVE)).collect();
+            let step = |c: usize| f64::from(scales[if scales.len() == 1 { 0 } else { c }]);
+            let codes: Vec<i32> = added.iter().enumerate().map(|(c, b)| (f64::from(*b) / step(c)).round_ties_even() as i32).collect();
+            let stored = self.put(old, node, &format!("{name}_quantized"), Tensor::new([added.len()], codes));
+            let dims: Vec<usize> = if scales.len() == 1 { vec![] } else { vec![scales.len()] };
+            let zeros = vec![0; scales.len()];
+            let scale = self.edit.add_tensor(format!("{name}_scale"), Tensor::new(&dims[..], scales));
+            let zero = self.edit.add_tensor(format!("{name}_zero_point"), Tensor::new(&dims[..], zeros));
+            let op = DequantizeLinear { axis: 0, ..DequantizeLinear::default() };
+            let inputs = vec![Some(stored), Some(scale), Some(zero)];
+            self.edit.add_node(format!("{name}_DequantizeLinear"), op, inputs, &[&format!("{name}_dequantized")])[0]
+        } else {
+            self.put(old, node, &name, Tensor::new([added.len()], added.to_vec()))
+        };
+        let reads = self.reads(node);
+        reads.resize(3, None);
+        reads[2] = Some(place);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one DequantizeLinear has as many parts")]
+    fn dequantized(
+        &mut self,
+        name: &str,
+        op: DequantizeLinear,
+        stored: ValueId,
+        number: Number,
+        dims: &[usize],
+        scales: &[f32],
+        zeros: &[i32],
+    ) -> ValueId {
+        let scale = self.edit.add_tensor(format!("{name}_scale"), Tensor::new(dims, scales.to_vec()));
+        let zero = self.edit.add_tensor(format!("{name}_zero_point"), codes(number, dims, zeros));
+        let inputs = vec![Some(stored), Some(scale), Some(zero)];
+        self.edit.add_node(format!("{name}_DequantizeLinear"), op, inputs, &[&format!("{name}_dequantized")])[0]
+    }
+
+    /// Puts a tensor where `old` was if only `node` reads that, and into a new initializer otherwise.
+    fn put(&mut self, old: Option<ValueId>, _node: NodeId, name: &str, tensor: Tensor) -> ValueId {
+        match old.filter(|old| self.graph.uses(*old) == 1) {
+            Some(old) => {
+                self.edit.set_tensor(old, tensor);
+                old
+            }
+            None => self.edit.add_tensor(name, tensor),
+        }
+    }
+}
+
+/// Codes as a tensor of their type.
+fn codes(number: Number, dims: &[usize], codes: &[i32]) -> Tensor {
+    let dtype = number.data_type();
+    match dtype {
+        DataType::Int16 => Tensor::new(dims, codes.iter().map(|c| *c as i16).collect::<Vec<_>>()),
+        DataType::Uint16 => Tensor::new(dims, codes.iter().map(|c| *c as u16).collect::<Vec<_>>()),
+        _ => {
+            let octets: Vec<u8> = codes.iter().map(|c| *c as u8).collect();
+            Tensor::from_codes(dtype, dims, &octets).expect("one octet for each element of a type of at most 8 bits")
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Weights and activations as codes with fixed scales, found from samples: post-training quantization.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use penjing_exec::ExecError;
+use penjing_graph::passes::{self, DropIdentity, FoldBatchNorm, raise_opset};
+use penjing_graph::{Graph, GraphError, NodeId, Tensor, ValueId};
+use serde::{Deserialize, Serialize};
+
+use super::bias_correction::corrections;
+use super::calibrate::{Calibrated, calibrate};
+use super::correct_output::OutputCorrection;
+use super::last_layer::{CorrectedOutput, classifier, fitted, folded};
+use super::plan::{LeftInFloat, Plan};
+use super::qdq::{AssembleError, Parts, assemble};
+use super::saturation::unsaturated;
+use super::targets::TargetName;
+use super::{Fit, QuantError, Quantizer, Range, RangeMethod};
+use crate::prune::structured::matches;
+use crate::prune::{Calibration, WeightMatrix};
+
+/// The oldest opset that has scales along an axis.
+const LEAST_OPSET: i64 = 13;
+
+/// Outputs of so few products, which depthwise convolutions have, are summed in 32 bits at once.
+const FEW_PRODUCTS: usize = 25;
+
+/// How a network is quantized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Quantization {
+    /// The device that it is for.
+    pub target: TargetName,
+    /// How the ranges of activations are chosen.
+    pub calibration: RangeMethod,
+    /// How the ranges of weights are chosen.
+    #[serde(default)]
+    pub weight_range: Fit,
+    /// Training samples that activations are observed on.
+    pub calibration_samples: usize,
+    /// Whether biases make up for the means that quantization shifts.
+    pub bias_correction: bool,
+    /// What is fitted to a classifier's outputs afterwards; `None`: a temperature where there are labels, else a match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct_output: Option<OutputCorrection>,
+    /// Nodes that stay in float: their names, `*` for any text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+}
+
+/// One layer whose weights became codes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerCodes {
+    /// The node.
+    pub node: String,
+    /// Its operator.
+    pub operator: String,
+    /// Signal to quantization noise of its weights in dB: 10·log₁₀(Σw² / Σ(w − dq(q(w)))²). Infinite (in JSON: null) without noise.
+    pub weight_sqnr: f64,
+    /// Output channels all of whose weights are zero.
+    pub all_zero: usize,
+    /// Output channels whose scale was widened so that no sum of two products leaves 16 bits.
+    pub widened: usize,
+    /// Largest |correction| of its bias; `None` where none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_correction: Option<f32>,
+}
+
+/// One activation that became codes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ActivationCodes {
+    /// The value.
+    pub tensor: String,
+    /// What one code is worth.
+    pub scale: f32,
+    /// The code of zero.
+    pub zero_point: i32,
+}
+
+/// What was quantized, and what was not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QuantizationReport {
+    /// What it was done for.
+    pub target: TargetName,
+    /// Samples that activations were observed on.
+    pub samples: usize,
+    /// How long calibration and corrections took.
+    pub seconds: f64,
+    /// Layers in integers.
+    pub layers: Vec<LayerCodes>,
+    /// Activations in integers.
+    pub activations: Vec<ActivationCodes>,
+    /// Nodes in float, and why.
+    pub float: Vec<LeftInFloat>,
+    /// What the correction of the outputs brought, where one was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<CorrectedOutput>,
+}
+
+/// What stands in the way of quantizing a network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// No node can be quantized.
+    #[error("no layer of this network can be quantized for {target}: {why} (hint: `penjing inspect` lists its nodes)")]
+    NothingToQuantize {
+        /// The target.
+        target: &'static str,
+        /// Why the first ones stay in float.
+        why: String,
+    },
+    /// A pattern that names no node.
+    #[error("`{pattern}` names no node (hint: `penjing inspect` lists them)")]
+    NothingToKeep {
+        /// The pattern.
+        pattern: String,
+    },
+    /// Tensors could not be quantized.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// The graph refused.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The network could not be run.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+}
+
+impl From<AssembleError> for QuantizeError {
+    fn from(error: AssembleError) -> QuantizeError {
+        match error {
+            AssembleError::Quant(error) => error.into(),
+            AssembleError::Graph(error) => error.into(),
+        }
+    }
+}
+
+/// The network as quantization starts from it: no normalisations by fixed statistics, an opset that can say what is needed.
+///
+/// # Errors
+/// When its nodes cannot be brought to that opset.
+pub fn prepared(graph: &Graph) -> Result<Graph, GraphError> {
+    let mut graph = graph.clone();
+    passes::run(&DropIdentity, &mut graph)?;
+    passes::run(&FoldBatchNorm, &mut graph)?;
+    if graph.opset() < LEAST_OPSET {
+        raise_opset(&mut graph, LEAST_OPSET)?;
+    }
+    Ok(graph)
+}
+
+/// Quantizes a network with fixed scales. A classifier's outputs are corrected on samples that were held back from calibration, if
+/// there are any.
+///
+/// # Errors
+/// When nothing can be quantized, a weight or an activation is not finite, there are no samples, or the network cannot be run.
+pub fn quantize(
+    graph: &Graph,
+    settings: &Quantization,
+    calibration: &dyn Calibration,
+    held_back: Option<&dyn Calibration>,
+) -> Result<(Graph, QuantizationReport), QuantizeError> {
+    let started = Instant::now();
+    let graph = &prepared(graph)?;
+    let target = settings.target.0;
+    if let Some(pattern) = settings.keep.iter().find(|pattern| !graph.nodes().any(|(_, node)| matches(pattern, &node.name))) {
+        return Err(QuantizeError::NothingToKeep { pattern: pattern.clone() });
+    }
+    let plan = Plan::new(graph, target, &|name| settings.keep.iter().any(|pattern| matches(pattern, name)));
+    if plan.layers.is_empty() {
+        let why = plan.float.iter().take(3).map(|left| format!("`{}`: {}", left.node, left.reason)).collect::<Vec<_>>().join("; ");
+        return Err(QuantizeError::NothingToQuantize { target: target.name, why });
+    }
+    let (weights, layers) = weight_codes(graph, &plan, settings)?;
+    let Calibrated { activations, samples } = calibrate(graph, &plan, calibration, settings.calibration, &target.precision.activations)?;
+    let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &BTreeMap::new(), integer_biases: false };
+    let corrections = match settings.bias_correction {
+        true => corrections(graph, &assemble(graph, &parts)?, &plan, calibration)?,
+        false => BTreeMap::new(),
+    };
+    let mut biases = corrected_biases(graph, &plan, &corrections);
+    let mut quantized = assemble(graph, &Parts { biases: &biases, integer_biases: true, ..parts })?;
+    let mut output = None;
+    if let (Some(layer), Some(held_back)) = (classifier(graph, &plan), held_back) {
+        let by_default = if held_back.classes().is_some() { OutputCorrection::Temperature } else { OutputCorrection::Match };
+        let correction = settings.correct_output.unwrap_or(by_default);
+        if let Some((correction, brought)) = fitted((graph, &quantized), layer, correction, held_back)? {
+            let corrected = folded(graph, layer, &correction, &mut biases)?;
+            let (weights, _) = weight_codes(&corrected, &plan, settings)?;
+            quantized = assemble(&corrected, &Parts { weights: &weights, biases: &biases, integer_biases: true, ..parts })?;
+            output = Some(brought);
+        }
+    }
+    let largest = |node: NodeId| corrections.get(&node).map(|c| c.iter().fold(0.0f32, |m, x| m.max(x.abs())));
+    let layers = plan.layers.iter().zip(layers).map(|(planned, layer)| LayerCodes { largest_correction: largest(planned.node), ..layer });
+    let name = |id: &ValueId| graph.value(*id).name.clone();
+    let of = |(id, q): (&ValueId, &Quantizer)| ActivationCodes { tensor: name(id), scale: q.scales()[0], zero_point: q.zero_points()[0] };
+    let report = QuantizationReport {
+        target: settings.target,
+        samples,
+        seconds: started.elapsed().as_secs_f64(),
+        layers: layers.collect(),
+        activations: activations.iter().map(of).collect(),
+        float: plan.float.clone(),
+        output,
+    };
+    Ok((quantized, report))
+}
+
+/// A quantizer for each weight of the plan, and what is said of each layer.
+fn weight_codes(
+    graph: &Graph,
+    plan: &Plan,
+    settings: &Quantization,
+) -> Result<(BTreeMap<ValueId, Quantizer>, Vec<LayerCodes>), QuantError> {
+    let precision = &settings.target.0.precision;
+    let consumers = graph.consumers();
+    let (mut quantizers, mut layers) = (BTreeMap::new(), vec![]);
+    for layer in &plan.layers {
+        let node = graph.node(layer.node);
+        let name = &graph.value(layer.weight).name;
+        let Some((dims, values)) = graph.tensor(layer.weight).and_then(|t| Some((t.dims(), t.to_f32()?))) else { continue };
+        let scheme = precision.of_weight(layer.axis);
+        let fit = || Quantizer::fit(scheme, dims, &values, settings.weight_range);
+        let quantizer = match WeightMatrix::of(graph, &consumers, layer.weight)
+            .filter(|matrix| precision.pairs_saturate && matrix.columns() > FEW_PRODUCTS)
+        {
+            // The range of the weights decides less than that of their sums.
+            Some(matrix) => {
+                Range::of(&values).and_then(|_| Quantizer::new(scheme, dims, &unsaturated(&matrix, &values, scheme.granularity)))
+            }
+            None => fit(),
+        };
+        let quantizer = quantizer.map_err(|e| e.of(name))?;
+        let plain = fit().map_err(|e| e.of(name))?;
+        let widened = quantizer.scales().iter().zip(plain.scales()).filter(|(scale, plain)| scale > plain).count();
+        let mut rounded = values.to_vec();
+        quantizer.fake_quantize(&mut rounded).map_err(|e| e.of(name))?;
+        layers.push(LayerCodes {
+            node: node.name.clone(),
+            operator: node.op.op_type().into(),
+            weight_sqnr: sqnr(&values, &rounded),
+            all_zero: quantizer.all_zero().len(),
+            widened,
+            largest_correction: None,
+        });
+        quantizers.insert(layer.weight, quantizer);
+    }
+    Ok((quantizers, layers))
+}
+
+/// 10·log₁₀(Σa² / Σ(a − b)²).
+fn sqnr(a: &[f32], b: &[f32]) -> f64 {
+    let signal: f64 = a.iter().map(|x| f64::from(*x).powi(2)).sum();
+    let noise: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
+    if noise == 0.0 { f64::INFINITY } else { 10.0 * (signal / noise).log10() }
+}
+
+/// The bias of each corrected layer with its correction.
+fn corrected_biases(graph: &Graph, plan: &Plan, corrections: &BTreeMap<NodeId, Vec<f32>>) -> BTreeMap<NodeId, Vec<f32>> {
+    let mut biases = BTreeMap::new();
+    for layer in &plan.layers {
+        let Some(correction) = corrections.get(&layer.node) else { continue };
+        let old = layer.bias.and_then(|id| graph.tensor(id)).and_then(Tensor::to_f32).map(|bias| bias.into_owned());
+        let old = old.unwrap_or_else(|| vec![0.0; correction.len()]);
+        biases.insert(layer.node, old.iter().zip(correction).map(|(b, c)| b + c).collect());
+    }
+    biases
+}
