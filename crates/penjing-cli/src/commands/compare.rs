@@ -8,9 +8,9 @@ use penjing_compress::{CompareOptions, Compared, compare, open_inputs};
 use penjing_exec::train::{InnerSimilarity, InnerValues, Similarity};
 
 use crate::Goal;
-use crate::run::accuracy_line;
 use crate::options::{DataOptions, RuntimeOptions, SplitName, read_model};
 use crate::progress::{Display, warn};
+use crate::run::accuracy_line;
 use crate::similarity::similarity_line;
 use crate::table::{print, table};
 
