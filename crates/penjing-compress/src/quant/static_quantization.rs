@@ -23,9 +23,6 @@ use crate::prune::{Calibration, WeightMatrix};
 /// The oldest opset that has scales along an axis.
 const LEAST_OPSET: i64 = 13;
 
-/// Outputs of so few products, which depthwise convolutions have, are summed in 32 bits at once.
-const FEW_PRODUCTS: usize = 25;
-
 /// How a network is quantized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -223,15 +220,14 @@ fn weight_codes(
         let Some((dims, values)) = graph.tensor(layer.weight).and_then(|t| Some((t.dims(), t.to_f32()?))) else { continue };
         let scheme = precision.of_weight(layer.axis);
         let fit = || Quantizer::fit(scheme, dims, &values, settings.weight_range);
-        let quantizer = match WeightMatrix::of(graph, &consumers, layer.weight)
-            .filter(|matrix| precision.pairs_saturate && matrix.columns() > FEW_PRODUCTS)
-        {
-            // The range of the weights decides less than that of their sums.
-            Some(matrix) => {
-                Range::of(&values).and_then(|_| Quantizer::new(scheme, dims, &unsaturated(&matrix, &values, scheme.granularity)))
-            }
-            None => fit(),
-        };
+        let quantizer =
+            match WeightMatrix::of(graph, &consumers, layer.weight).filter(|matrix| precision.pairs_saturate && !depthwise(matrix)) {
+                // The range of the weights decides less than that of their sums.
+                Some(matrix) => {
+                    Range::of(&values).and_then(|_| Quantizer::new(scheme, dims, &unsaturated(&matrix, &values, scheme.granularity)))
+                }
+                None => fit(),
+            };
         let quantizer = quantizer.map_err(|e| e.of(name))?;
         let plain = fit().map_err(|e| e.of(name))?;
         let widened = quantizer.scales().iter().zip(plain.scales()).filter(|(scale, plain)| scale > plain).count();
@@ -248,6 +244,11 @@ fn weight_codes(
         quantizers.insert(layer.weight, quantizer);
     }
     Ok((quantizers, layers))
+}
+
+/// Whether each output sums over one input channel: such sums are made in 32 bits at once.
+fn depthwise(matrix: &WeightMatrix) -> bool {
+    matrix.run() == 1 && matrix.groups() > 1
 }
 
 /// 10·log₁₀(Σa² / Σ(a − b)²).
