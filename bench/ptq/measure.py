@@ -42,9 +42,10 @@ def ours(options, method, samples, output):
             "command_seconds": seconds, "peak_bytes": peak}  # fmt: skip
 
 
-def theirs(options, method, samples, output):
-    _, _, out = run([sys.executable, HERE / "peer.py", options.model, options.work / f"crops-{samples}.npz", output, "--method", method, "--samples", samples])
-    return {"tool": "onnxruntime", "method": method, "samples": samples, **json.loads(out.splitlines()[-1])}
+def theirs(options, method, samples, output, reduce_range=()):
+    crops_file = options.work / f"crops-{samples}.npz"
+    _, _, out = run([sys.executable, HERE / "peer.py", options.model, crops_file, output, "--method", method, "--samples", samples, *reduce_range])
+    return {"tool": "onnxruntime", "method": " ".join([method, *reduce_range]).replace("--", ""), "samples": samples, **json.loads(out.splitlines()[-1])}
 
 
 def session(path, threads):
@@ -127,6 +128,10 @@ def main():
             output = options.work / f"onnxruntime-{method}.onnx"
             costs.append(theirs(options, method, sizes[0], output))
             made[f"onnxruntime {method}"] = output
+        if method == "min-max":
+            output = options.work / "onnxruntime-min-max-reduced.onnx"
+            costs.append(theirs(options, method, sizes[0], output, ["--reduce-range"]))
+            made["onnxruntime min-max, reduced range"] = output
     for samples in sizes[1:]:
         costs.append(ours(options, "entropy", samples, options.work / f"penjing-entropy-{samples}.onnx"))
 
@@ -142,9 +147,12 @@ def main():
         agreement[name] = outputs.argmax(1) == reference.argmax(1)
         table[name] = {**quality(reference, outputs, logits(model, whole), labels), "bytes": path.stat().st_size}
     best = "penjing mse" if "penjing mse" in made else next(iter(made))
-    speed = interleaved({"float": original, **{name: session(made[name], options.threads) for name in (best, "onnxruntime min-max")}}, rounds)
-    a, b = agreement[best], agreement["onnxruntime min-max"]
-    paired = {"both": int((a & b).sum()), "only_penjing": int((a & ~b).sum()), "only_onnxruntime": int((~a & b).sum())}
+    timed = (best, "onnxruntime min-max", "onnxruntime min-max, reduced range")
+    speed = interleaved({"float": original, **{name: session(made[name], options.threads) for name in timed}}, rounds)
+    paired = {}
+    for peer in timed[1:]:
+        a, b = agreement[best], agreement[peer]
+        paired[peer] = {"both": int((a & b).sum()), "only_penjing": int((a & ~b).sum()), "only_onnxruntime": int((~a & b).sum())}
     record = {
         "question": "post-training quantization of EfficientNet-Lite0, per channel, int8",
         "machine": machine.describe("onnxruntime", "onnx", "numpy"),

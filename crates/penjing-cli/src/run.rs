@@ -204,6 +204,13 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
             100.0 * output.agreement_after
         ));
     }
+    if let Some(kernels) = &report.kernels {
+        let list = |of: &std::collections::BTreeMap<String, usize>| {
+            of.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        let integer = if kernels.integer.is_empty() { "nothing".into() } else { list(&kernels.integer) };
+        lines.push(format!("ONNX Runtime computes in integers here: {integer}; beside them {}", list(&kernels.other)));
+    }
     lines.push(format!(
         "Quantized {} layers and {} activations for {}, calibrated with {} samples",
         report.layers.len(),

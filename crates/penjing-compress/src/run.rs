@@ -25,7 +25,7 @@ use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, 
 use crate::prune::criteria::Needs;
 use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{self, Calibration, Masks, PruneError, Pruning, SplitSamples, Stats, TrainingSamples};
-use crate::quant::{self, Quantization, QuantizationReport, QuantizeError};
+use crate::quant::{self, Kernels, Quantization, QuantizationReport, QuantizeError};
 use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
@@ -639,6 +639,10 @@ impl<'a, 'c> Workshop<'a, 'c> {
             _ => None,
         };
         let speed = if work.channels.is_empty() && work.quantization.is_none() { vec![] } else { self.speed(original, &candidate)? };
+        let mut quantization = work.quantization;
+        if let (Some(report), Some(runtime)) = (&mut quantization, self.context.onnxruntime) {
+            report.kernels = Some(Kernels::of(&runtime.optimized(&candidate, self.context.threads)?));
+        }
         let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
         let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();
         let size_of_result = FileSize::of(written.files.iter().map(PathBuf::as_path))?;
@@ -681,7 +685,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             cost: CostChange { original: Cost::of(original), result: Cost::of(&result) },
             speed,
             sensitivity: work.sensitivity,
-            quantization: work.quantization,
+            quantization,
             rounds: work.rounds,
             size,
             verification,

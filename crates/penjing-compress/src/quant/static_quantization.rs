@@ -16,7 +16,7 @@ use super::plan::{LeftInFloat, Plan};
 use super::qdq::{AssembleError, Parts, assemble};
 use super::saturation::unsaturated;
 use super::targets::TargetName;
-use super::{Fit, QuantError, Quantizer, Range, RangeMethod};
+use super::{Fit, Kernels, QuantError, Quantizer, Range, RangeMethod};
 use crate::prune::structured::matches;
 use crate::prune::{Calibration, WeightMatrix};
 
@@ -93,6 +93,9 @@ pub struct QuantizationReport {
     /// What the correction of the outputs brought, where one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<CorrectedOutput>,
+    /// What ONNX Runtime made of the result on this machine, where it was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<Kernels>,
 }
 
 /// What stands in the way of quantizing a network.
@@ -201,6 +204,7 @@ pub fn quantize(
         activations: activations.iter().map(of).collect(),
         float: plan.float.clone(),
         output,
+        kernels: None,
     };
     Ok((quantized, report))
 }

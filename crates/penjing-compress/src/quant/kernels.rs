@@ -1,0 +1,47 @@
+//! Which kernels a runtime really takes for a quantized network.
+
+use std::collections::BTreeMap;
+
+use penjing_graph::Graph;
+use penjing_graph::ops::Op;
+use serde::{Deserialize, Serialize};
+
+/// The nodes of a network as a runtime has optimised it for this machine, by operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernels {
+    /// Those that compute on codes.
+    pub integer: BTreeMap<String, usize>,
+    /// Those that compute on floats, or only rearrange.
+    pub other: BTreeMap<String, usize>,
+}
+
+impl Kernels {
+    /// Counts the nodes of an optimised graph. Fused operators are those of ONNX Runtime's own operator set:
+    /// <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>.
+    pub fn of(optimized: &Graph) -> Kernels {
+        let mut kernels = Kernels::default();
+        for (_, node) in optimized.nodes() {
+            let name = match &node.op {
+                Op::Opaque(op) => op.op_type.as_str(),
+                op => op.op_type(),
+            };
+            let integer = name.starts_with("QLinear") || name.starts_with("QGemm") || name.contains("Integer");
+            let count = if integer { &mut kernels.integer } else { &mut kernels.other };
+            *count.entry(name.into()).or_default() += 1;
+        }
+        kernels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penjing_graph::zoo::{ZooOptions, build};
+
+    #[test]
+    fn nodes_of_a_float_network_are_none_of_integers() {
+        let kernels = Kernels::of(&build("lenet-5", &ZooOptions::default()).expect("lenet-5"));
+        assert_eq!(kernels.integer, BTreeMap::new());
+        assert_eq!((kernels.other["Conv"], kernels.other["Gemm"], kernels.other["MaxPool"]), (2, 2, 2));
+    }
+}
