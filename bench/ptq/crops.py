@@ -1,6 +1,10 @@
-"""Random crops of the twenty ImageNet photographs, as EfficientNet-Lite0 takes them: float32 [N, 3, 224, 224], (x - 127) / 128."""
+"""Random crops of the twenty ImageNet photographs, as EfficientNet-Lite0 takes them: float32 [N, 3, 224, 224], (x - 127) / 128.
+
+Run as `crops.py FOLDER COUNT FILE` it writes COUNT of them, drawn with seed 1, as `x` of an .npz file.
+"""
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +43,8 @@ def random_crops(images, count, seed):
         left, top = draw.integers(width - w + 1), draw.integers(height - h + 1)
         crop = image.crop((left, top, left + w, top + h)).resize((SIDE, SIDE), Image.BILINEAR)
         yield as_input(crop.transpose(Image.FLIP_LEFT_RIGHT) if draw.random() < 0.5 else crop), label
+
+
+if __name__ == "__main__":
+    folder, count, path = sys.argv[1:]
+    np.savez(path, x=np.stack([x for x, _ in random_crops(photographs(folder), int(count), 1)]))

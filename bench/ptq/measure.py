@@ -112,12 +112,12 @@ def main():
     options = parser.parse_args()
     tested, rounds, sizes, methods = (2000, 101, [128, 1024], METHODS) if not options.quick else (40, 5, [16], ["min-max"])
 
-    images = crops.photographs(options.photographs)
     for samples in sizes:
         path = options.work / f"crops-{samples}.npz"
         if not path.exists():
-            # Four fifths of a set without splits are training samples, which calibration draws from.
-            np.savez(path, x=np.stack([x for x, _ in crops.random_crops(images, samples * 5 // 4, 1)]))
+            # Four fifths of a set without splits are training samples, which calibration draws from. Drawn in a process of its own: a
+            # child's peak memory begins with that of the process that it was forked from.
+            run([sys.executable, HERE / "crops.py", options.photographs, samples * 5 // 4, path])
     made = {}
     costs = []
     for method in methods:
@@ -135,6 +135,7 @@ def main():
     for samples in sizes[1:]:
         costs.append(ours(options, "entropy", samples, options.work / f"penjing-entropy-{samples}.onnx"))
 
+    images = crops.photographs(options.photographs)
     inputs = [x for x, _ in crops.random_crops(images, tested, 2)]
     whole, labels = [crops.centre(image) for image, _ in images], np.array([label for _, label in images])
     original = session(options.model, options.threads)

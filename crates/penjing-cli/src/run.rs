@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use penjing_compress::prune::structured::{GroupChannels, GroupSensitivity};
 use penjing_compress::prune::{LayerSparsity, Mark};
-use penjing_compress::quant::QuantizationReport;
+use penjing_compress::quant::correct_output::Quality;
+use penjing_compress::quant::{QualityChange, QuantizationReport};
 use penjing_compress::{
     BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Verdict, execute,
 };
@@ -202,6 +203,16 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
             output.after,
             100.0 * output.agreement_before,
             100.0 * output.agreement_after
+        ));
+    }
+    if let Some(QualityChange { float, quantized, corrected }) = report.output.as_ref().and_then(|output| output.quality) {
+        let line =
+            |name: &str, of: fn(&Quality) -> f64| format!("{name} {:.4} → {:.4} → {:.4}", of(&float), of(&quantized), of(&corrected));
+        lines.push(format!(
+            "Probabilities of float, quantized and corrected model (the same samples): {}, {}, {}",
+            line("calibration error", |q| q.ece),
+            line("NLL", |q| q.nll),
+            line("Brier score", |q| q.brier)
         ));
     }
     if let Some(kernels) = &report.kernels {

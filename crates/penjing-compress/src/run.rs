@@ -500,6 +500,11 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let validation = SplitSamples { data, split: Split::Validation };
         let held_back: Option<&dyn Calibration> = if data.is_empty(Split::Validation) { None } else { Some(&validation) };
         let (graph, report) = quant::quantize(&work.graph, step, &samples, held_back)?;
+        let constant = report.activations.iter().filter(|activation| activation.all_zero);
+        let note = |tensor: &str, scale: f32| {
+            format!("only zeros were seen in `{tensor}`, so that its scale of {scale} is a convention (hint: give samples that reach it)")
+        };
+        work.notes.extend(constant.map(|activation| note(&activation.tensor, activation.scale)));
         (work.graph, work.quantization) = (graph, Some(report));
         Ok(())
     }
@@ -665,7 +670,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 .then(|| format!("the test split contradicts the floor: {measured:.2} ({low:.2} to {high:.2}) where {limit:.2} must hold"))
         };
         let too_slow = || too_slow(&recipe.steps, speed.first()?);
-        let verdict = match work.missed.or_else(refuted).or_else(too_slow).or_else(|| no_gain(&size, recipe.dense)) {
+        let verdict = match work.missed.or_else(refuted).or_else(too_slow).or_else(|| no_gain(&size, recipe.dense, quantization.is_some()))
+        {
             Some(reason) => Verdict::Missed(reason),
             None => Verdict::Met,
         };
@@ -756,7 +762,11 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 }
 
 /// Why the result is no gain, if it is none. Zeros alone make nothing faster, so the file must be smaller.
-fn no_gain(size: &SizeChange, dense: bool) -> Option<String> {
+fn no_gain(size: &SizeChange, dense: bool, quantized: bool) -> Option<String> {
+    if quantized {
+        return (size.result.bytes >= size.original.bytes)
+            .then(|| "the file is not smaller: codes are stored one by one, the original's zeros were not stored at all".to_string());
+    }
     if dense {
         match (size.original.zstd, size.result.zstd) {
             (Some(original), Some(result)) if result < original => None,

@@ -91,6 +91,11 @@ fn what_cannot_be_quantized_is_said() {
         assert!(!folder.path().join("o.onnx").exists() && !folder.path().join("o.run").exists(), "{args:?}");
     }
     trained(folder.path(), "lenet-300-100");
+    let quantize = ["quantize", "whole.onnx", "--data", &data, "-o", "int8.onnx"];
+    assert_eq!(run(&quantize, folder.path()).2, Some(0));
+    let (_, err, exit) = run(&["quantize", "int8.onnx", "--data", &data, "-o", "o.onnx"], folder.path());
+    assert!(err.contains("is quantized already"), "{err}");
+    assert_eq!(exit, Some(1), "{err}");
     for (args, text) in [(&["--keep", "nothing*"][..], "`nothing*` names no node"), (&["--keep", "*"], "it is to stay in float")] {
         let (_, err, exit) = run(&[&["quantize", "whole.onnx", "--data", &data, "-o", "o.onnx"], args].concat(), folder.path());
         assert!(err.contains(text), "{args:?}: {err}");

@@ -8,7 +8,7 @@ use penjing_graph::{Edit, Graph, GraphError, NodeId, Tensor, ValueId};
 use serde::Serialize;
 
 use super::QuantError;
-use super::correct_output::{Correction, Fitted, Logits, OutputCorrection, agreement, matching, temperature, vector};
+use super::correct_output::{Correction, Fitted, Logits, OutputCorrection, Quality, agreement, matching, temperature, vector};
 use super::plan::{Plan, QuantizedLayer};
 use crate::prune::Calibration;
 
@@ -30,6 +30,20 @@ pub struct CorrectedOutput {
     pub agreement_before: f64,
     /// The same after.
     pub agreement_after: f64,
+    /// The probabilities beside the labels, where there are labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityChange>,
+}
+
+/// How good probabilities are: of the float model, once quantized, once corrected.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct QualityChange {
+    /// Of the float model.
+    pub float: Quality,
+    /// Of the quantized model.
+    pub quantized: Quality,
+    /// Of the corrected one.
+    pub corrected: Quality,
 }
 
 /// The layer that gives a classifier's logits: [N, C], the first output or what a softmax makes it of.
@@ -72,10 +86,19 @@ pub(super) fn fitted(
             OutputCorrection::Match => matching(&codes, &float)?,
         };
         let corrected = found.apply(&codes);
-        let agreement_after = agreement(&float, &Logits::new(&corrected, classes)?)?;
+        let corrected = Logits::new(&corrected, classes)?;
+        let quality = match labels.is_empty() {
+            true => None,
+            false => Some(QualityChange {
+                float: Quality::of(&float, &labels)?,
+                quantized: Quality::of(&codes, &labels)?,
+                corrected: Quality::of(&corrected, &labels)?,
+            }),
+        };
+        let agreement_after = agreement(&float, &corrected)?;
         let agreement_before = agreement(&float, &codes)?;
         let samples = codes.samples();
-        Ok(Some((found, CorrectedOutput { correction, samples, before, after, agreement_before, agreement_after })))
+        Ok(Some((found, CorrectedOutput { correction, samples, before, after, agreement_before, agreement_after, quality })))
     })();
     found.map_err(|error: QuantError| ExecError::Option(error.to_string()))
 }

@@ -30,7 +30,7 @@ pub use error::QuantError;
 pub use fit::Fit;
 pub use grid::{ALL_ZERO_SCALE, Grid};
 pub use kernels::Kernels;
-pub use last_layer::CorrectedOutput;
+pub use last_layer::{CorrectedOutput, QualityChange};
 pub use number::{Codes, FloatFormat, Format, Number};
 pub use observers::{Observer, RangeMethod};
 pub use plan::{LeftInFloat, Plan, QuantizedLayer};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use penjing_exec::ExecError;
+use penjing_graph::ops::Op;
 use penjing_graph::passes::{self, DropIdentity, FoldBatchNorm, raise_opset};
 use penjing_graph::{Graph, GraphError, NodeId, Tensor, ValueId};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,9 @@ pub struct ActivationCodes {
     pub scale: f32,
     /// The code of zero.
     pub zero_point: i32,
+    /// Whether only zeros were seen, so that the scale is a convention.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_zero: bool,
 }
 
 /// What was quantized, and what was not.
@@ -109,6 +113,12 @@ pub enum QuantizeError {
         target: &'static str,
         /// Why the first ones stay in float.
         why: String,
+    },
+    /// A network that has codes already.
+    #[error("node `{node}` says that this network is quantized already (hint: quantize the float network that it was made from)")]
+    Quantized {
+        /// A node that quantizes or computes on codes.
+        node: String,
     },
     /// A pattern that names no node.
     #[error("`{pattern}` names no node (hint: `penjing inspect` lists them)")]
@@ -163,6 +173,9 @@ pub fn quantize(
 ) -> Result<(Graph, QuantizationReport), QuantizeError> {
     let started = Instant::now();
     let graph = &prepared(graph)?;
+    if let Some((_, node)) = graph.nodes().find(|(_, node)| on_codes(&node.op)) {
+        return Err(QuantizeError::Quantized { node: node.name.clone() });
+    }
     let target = settings.target.0;
     if let Some(pattern) = settings.keep.iter().find(|pattern| !graph.nodes().any(|(_, node)| matches(pattern, &node.name))) {
         return Err(QuantizeError::NothingToKeep { pattern: pattern.clone() });
@@ -195,7 +208,12 @@ pub fn quantize(
     let largest = |node: NodeId| corrections.get(&node).map(|c| c.iter().fold(0.0f32, |m, x| m.max(x.abs())));
     let layers = plan.layers.iter().zip(layers).map(|(planned, layer)| LayerCodes { largest_correction: largest(planned.node), ..layer });
     let name = |id: &ValueId| graph.value(*id).name.clone();
-    let of = |(id, q): (&ValueId, &Quantizer)| ActivationCodes { tensor: name(id), scale: q.scales()[0], zero_point: q.zero_points()[0] };
+    let of = |(id, q): (&ValueId, &Quantizer)| ActivationCodes {
+        tensor: name(id),
+        scale: q.scales()[0],
+        zero_point: q.zero_points()[0],
+        all_zero: !q.all_zero().is_empty(),
+    };
     let report = QuantizationReport {
         target: settings.target,
         samples,
@@ -207,6 +225,19 @@ pub fn quantize(
         kernels: None,
     };
     Ok((quantized, report))
+}
+
+fn on_codes(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::QuantizeLinear(_)
+            | Op::DequantizeLinear(_)
+            | Op::DynamicQuantizeLinear(_)
+            | Op::QLinearConv(_)
+            | Op::QLinearMatMul(_)
+            | Op::ConvInteger(_)
+            | Op::MatMulInteger(_)
+    )
 }
 
 /// A quantizer for each weight of the plan, and what is said of each layer.
