@@ -45,8 +45,14 @@ pub(super) struct Parts<'a> {
 
 /// Puts the parts into a copy of the network.
 pub(super) fn assemble(graph: &Graph, parts: &Parts<'_>) -> Result<Graph, AssembleError> {
-    let mut writer =
-        Writer { graph, edit: Edit::new(graph, "quantize"), inputs: BTreeMap::new(), grids: BTreeMap::new(), weights: BTreeMap::new() };
+    let mut writer = Writer {
+        graph,
+        consumers: graph.consumers(),
+        edit: Edit::new(graph, "quantize"),
+        inputs: BTreeMap::new(),
+        grids: BTreeMap::new(),
+        weights: BTreeMap::new(),
+    };
     for (value, source) in &parts.plan.activations {
         let quantizer =
             parts.activations.get(source).ok_or_else(|| QuantError::NotCalibrated { tensor: graph.value(*source).name.clone() })?;
@@ -86,6 +92,8 @@ type GridTensors = (ValueId, ValueId);
 
 struct Writer<'a> {
     graph: &'a Graph,
+    /// The nodes that read each value of the network.
+    consumers: BTreeMap<ValueId, Vec<NodeId>>,
     edit: Edit,
     /// What nodes of the network read from now on.
     inputs: BTreeMap<NodeId, Vec<Option<ValueId>>>,
@@ -126,7 +134,7 @@ impl Writer<'_> {
             inputs(quantized[0]),
             &[&format!("{name}_dequantized")],
         );
-        for consumer in self.graph.consumers().remove(&value).unwrap_or_default() {
+        for consumer in self.consumers.remove(&value).unwrap_or_default() {
             self.reads(consumer).iter_mut().filter(|input| **input == Some(value)).for_each(|input| *input = Some(back[0]));
         }
     }
@@ -139,7 +147,7 @@ impl Writer<'_> {
                 let tensor = self.graph.tensor(weight);
                 let (dims, values) = tensor.map(|t| (t.dims().to_vec(), t.to_f32().unwrap_or_default().into_owned())).unwrap_or_default();
                 let stored = codes(quantizer.scheme().number, &dims, &quantizer.quantize(&values).map_err(|e| e.of(&name))?);
-                let stored = self.put(Some(weight), node, &format!("{name}_quantized"), stored);
+                let stored = self.put(Some(weight), &format!("{name}_quantized"), stored);
                 let op = DequantizeLinear { axis: axis as i64, ..DequantizeLinear::default() };
                 let back = self.dequantized(
                     &name,
@@ -165,7 +173,7 @@ impl Writer<'_> {
             let scales: Vec<f32> = weight_scales.iter().map(|s| (s * input_scale).max(f32::MIN_POSITIVE)).collect();
             let step = |c: usize| f64::from(scales[if scales.len() == 1 { 0 } else { c }]);
             let codes: Vec<i32> = added.iter().enumerate().map(|(c, b)| (f64::from(*b) / step(c)).round_ties_even() as i32).collect();
-            let stored = self.put(old, node, &format!("{name}_quantized"), Tensor::new([added.len()], codes));
+            let stored = self.put(old, &format!("{name}_quantized"), Tensor::new([added.len()], codes));
             let dims: Vec<usize> = if scales.len() == 1 { vec![] } else { vec![scales.len()] };
             let zeros = vec![0; scales.len()];
             let scale = self.edit.add_tensor(format!("{name}_scale"), Tensor::new(&dims[..], scales));
@@ -174,7 +182,7 @@ impl Writer<'_> {
             let inputs = vec![Some(stored), Some(scale), Some(zero)];
             self.edit.add_node(format!("{name}_DequantizeLinear"), op, inputs, &[&format!("{name}_dequantized")])[0]
         } else {
-            self.put(old, node, &name, Tensor::new([added.len()], added.to_vec()))
+            self.put(old, &name, Tensor::new([added.len()], added.to_vec()))
         };
         let reads = self.reads(node);
         reads.resize(3, None);
@@ -198,8 +206,8 @@ impl Writer<'_> {
         self.edit.add_node(format!("{name}_DequantizeLinear"), op, inputs, &[&format!("{name}_dequantized")])[0]
     }
 
-    /// Puts a tensor where `old` was if only `node` reads that, and into a new initializer otherwise.
-    fn put(&mut self, old: Option<ValueId>, _node: NodeId, name: &str, tensor: Tensor) -> ValueId {
+    /// Puts a tensor where `old` was if nothing else reads that, and into a new initializer otherwise.
+    fn put(&mut self, old: Option<ValueId>, name: &str, tensor: Tensor) -> ValueId {
         match old.filter(|old| self.graph.uses(*old) == 1) {
             Some(old) => {
                 self.edit.set_tensor(old, tensor);
