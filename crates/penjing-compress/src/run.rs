@@ -611,7 +611,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 
     /// Verifies, measures and writes the result.
-    fn finish(mut self, recipe: &Recipe, overwrite: bool, original: &Graph, before: Measured, work: Work) -> Result<Outcome, RunError> {
+    fn finish(mut self, recipe: &Recipe, overwrite: bool, original: &Graph, before: Measured, mut work: Work) -> Result<Outcome, RunError> {
         self.tell(RunEvent::Stage("verify"));
         let mut result = work.graph;
         let mut edit = Edit::new(&result, "note the maker");
@@ -646,7 +646,10 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let speed = if work.channels.is_empty() && work.quantization.is_none() { vec![] } else { self.speed(original, &candidate)? };
         let mut quantization = work.quantization;
         if let (Some(report), Some(runtime)) = (&mut quantization, self.context.onnxruntime) {
-            report.kernels = Some(Kernels::of(&runtime.optimized(&candidate, self.context.threads)?));
+            match runtime.optimized(&candidate, self.context.threads) {
+                Ok(optimized) => report.kernels = Some(Kernels::of(&optimized)),
+                Err(error) => work.notes.push(format!("the kernels that ONNX Runtime takes are not known: {error}")),
+            }
         }
         let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
         let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();

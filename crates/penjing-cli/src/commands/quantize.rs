@@ -36,7 +36,7 @@ pub(crate) struct Quantize {
     /// Training samples that activations are observed on
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
     calibration_samples: usize,
-    /// How the ranges of weights are chosen: min-max or mse
+    /// How the ranges of weights are chosen: min-max or mse; where sums would saturate (x86-avx2), these decide instead
     #[arg(long, value_name = "METHOD", default_value = "min-max")]
     weight_range: Fit,
     /// Leave biases as they are instead of making up for what quantization shifts

@@ -80,7 +80,7 @@ fn time_is_a_budget_too() {
     let (out, err, code) = run(&prune, folder.path());
     assert!(matches!(code, Some(0 | 3)), "{out}{err}");
     assert!(err.contains("latency-2"), "{err}");
-    assert!(macs(&onnx::read(folder.path().join("cut.onnx")).expect("a model")) < 41_000_000);
+    assert!(macs(&onnx::read(folder.path().join("cut.onnx")).expect("a model")) < 40_551_040, "nothing was removed");
     let (_, err, code) = run(&["prune", "lenet-5", "--structured", "--latency", "0.02", "-o", "o.onnx"], folder.path());
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("2 % of the time are asked for"), "{err}");

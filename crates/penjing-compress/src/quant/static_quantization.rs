@@ -17,7 +17,7 @@ use super::plan::{LeftInFloat, Plan};
 use super::qdq::{AssembleError, Parts, assemble};
 use super::saturation::unsaturated;
 use super::targets::TargetName;
-use super::{Fit, Kernels, QuantError, Quantizer, Range, RangeMethod};
+use super::{Fit, Kernels, QuantError, Quantizer, RangeMethod};
 use crate::prune::structured::matches;
 use crate::prune::{Calibration, WeightMatrix};
 
@@ -254,18 +254,18 @@ fn weight_codes(
         let name = &graph.value(layer.weight).name;
         let Some((dims, values)) = graph.tensor(layer.weight).and_then(|t| Some((t.dims(), t.to_f32()?))) else { continue };
         let scheme = precision.of_weight(layer.axis);
-        let fit = || Quantizer::fit(scheme, dims, &values, settings.weight_range);
-        let quantizer =
-            match WeightMatrix::of(graph, &consumers, layer.weight).filter(|matrix| precision.pairs_saturate && !depthwise(matrix)) {
-                // The range of the weights decides less than that of their sums.
-                Some(matrix) => {
-                    Range::of(&values).and_then(|_| Quantizer::new(scheme, dims, &unsaturated(&matrix, &values, scheme.granularity)))
-                }
-                None => fit(),
-            };
-        let quantizer = quantizer.map_err(|e| e.of(name))?;
-        let plain = fit().map_err(|e| e.of(name))?;
-        let widened = quantizer.scales().iter().zip(plain.scales()).filter(|(scale, plain)| scale > plain).count();
+        let plain = Quantizer::fit(scheme, dims, &values, settings.weight_range).map_err(|e| e.of(name))?;
+        let summed = WeightMatrix::of(graph, &consumers, layer.weight).filter(|matrix| precision.pairs_saturate && !depthwise(matrix));
+        let (quantizer, widened) = match summed {
+            // The range of the weights decides less than that of their sums.
+            Some(matrix) => {
+                let ranges = unsaturated(&matrix, &values, scheme.granularity);
+                let roomy = Quantizer::new(scheme, dims, &ranges).map_err(|e| e.of(name))?;
+                let widened = roomy.scales().iter().zip(plain.scales()).filter(|(scale, plain)| scale > plain).count();
+                (roomy, widened)
+            }
+            None => (plain, 0),
+        };
         let mut rounded = values.to_vec();
         quantizer.fake_quantize(&mut rounded).map_err(|e| e.of(name))?;
         layers.push(LayerCodes {
