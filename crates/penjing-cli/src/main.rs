@@ -76,6 +76,8 @@ fn set_up(cli: &Cli, stop: &StopFlag) -> anyhow::Result<usize> {
     };
     penjing_exec::keep_freed_memory();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    #[cfg(unix)]
+    too_large_files_are_errors()?;
     let asked = stop.clone();
     ctrlc::set_handler(move || {
         // A second Ctrl-C does not wait for the step.
@@ -85,4 +87,12 @@ fn set_up(cli: &Cli, stop: &StopFlag) -> anyhow::Result<usize> {
         asked.request();
     })?;
     Ok(threads)
+}
+
+/// A write beyond the largest file that is allowed (`ulimit -f`) fails instead of ending the program, so that nothing half-written
+/// stays behind.
+#[cfg(unix)]
+fn too_large_files_are_errors() -> std::io::Result<()> {
+    let ignored = std::sync::Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored).map(drop)
 }

@@ -54,7 +54,8 @@ impl Progress for Display {
             }
             Event::Evaluated { .. } => {}
             Event::EpochEnded(epoch) => {
-                let validation = epoch.validation.map_or(String::new(), |v| format!(", validation {:.2} %", 100.0 * v.value()));
+                let error = || epoch.validation_error.map_or(String::new(), |error| format!(", validation error {error:.4}"));
+                let validation = epoch.validation.map_or_else(error, |v| format!(", validation {:.2} %", 100.0 * v.value()));
                 self.line(&format!("epoch {}: mean loss {:.4}{validation}", epoch.epoch, epoch.mean_loss));
             }
             Event::StoppedEarly { best } => self.line(&format!("stopped early: epoch {best} was the best")),

@@ -52,6 +52,11 @@ impl RunOptions {
         stop: StopFlag,
         threads: usize,
     ) -> Result<Goal> {
+        if let Some(folder) = &self.resume
+            && let Some(record) = Journal::record(folder)?
+        {
+            return self.finished(folder, &record);
+        }
         let (mut journal, recipe) = match &self.resume {
             Some(folder) => Journal::resume(folder)?,
             None => {
@@ -72,6 +77,18 @@ impl RunOptions {
             Verdict::Missed(_) => Goal::Missed,
         })
     }
+
+    /// Says what a run found that is over already.
+    fn finished(&self, folder: &Path, record: &serde_json::Value) -> Result<Goal> {
+        let missed = record["verdict"]["missed"].as_str();
+        let verdict = missed.map_or("the goal was met".into(), |reason| format!("the goal was missed: {reason}"));
+        let result = record["output"].as_str().unwrap_or_default();
+        print(&match self.json {
+            true => serde_json::to_string_pretty(record)?,
+            false => format!("`{}` is finished, {verdict}; the result is `{result}`, the record `outcome.json`", folder.display()),
+        })?;
+        Ok(if missed.is_some() { Goal::Missed } else { Goal::Met })
+    }
 }
 
 /// Runs a recipe and shows on stderr how it goes on.
@@ -90,12 +107,15 @@ pub(crate) fn run_recipe(
     let mut listener = |event: RunEvent<'_>| match event {
         RunEvent::Stage(stage) => display.line(&format!("── {stage}")),
         RunEvent::Training(event) => display.event(event),
-        RunEvent::Data { description, untrained } => {
+        RunEvent::Data { description, unmeasured, trained } => {
             display.line(&description.to_string());
-            display.line(&match untrained {
-                Some(reason) => format!("nothing is retrained, and outputs are compared with the original's: {reason}"),
-                None => format!("training: {}", recipe.retrain.or(recipe.train).unwrap_or_default()),
-            });
+            let untrained = if trained { "" } else { "nothing is retrained, and " };
+            if let Some(reason) = unmeasured {
+                display.line(&format!("{untrained}outputs are compared with the original's: {reason}"));
+            }
+            if trained {
+                display.line(&format!("training: {}", recipe.retrain.or(recipe.train).unwrap_or_default()));
+            }
         }
         RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
         RunEvent::Round(round) => display.line(&round_line(round)),

@@ -29,7 +29,7 @@ fn batches(tokens: &SafeTensors<'_>, name: &str, inputs: usize) -> Result<Vec<Ba
         // Nothing is padded, so the mask is all ones; token types, where a model takes them, are all zero.
         let others = [1i64, 0].iter().take(inputs - 1).map(|value| Tensor::new(dims, vec![*value; ids.len()]));
         let inputs = std::iter::once(Tensor::new(dims, ids.to_vec())).chain(others).collect();
-        Batch { inputs, labels: None, indices: (first * BATCH..texts.min((first + 1) * BATCH)).collect() }
+        Batch { inputs, labels: None, targets: None, indices: (first * BATCH..texts.min((first + 1) * BATCH)).collect() }
     };
     Ok(ids.chunks(BATCH * length).enumerate().map(batch).collect())
 }

@@ -7,7 +7,7 @@ use penjing_graph::{Dim, Graph};
 use serde::Serialize;
 
 use crate::outcome::BeforeAfter;
-use crate::run::RunError;
+use crate::run::{RunError, no_accuracy};
 
 /// Samples at a time for models that leave it open.
 pub const COMPARE_BATCH: usize = 256;
@@ -62,10 +62,7 @@ pub fn compare(
     progress: &mut dyn Progress,
 ) -> Result<Compared, RunError> {
     let CompareOptions { runtime, threads, split, samples } = options;
-    let no_accuracy = match data.classes() {
-        None => Some("the data have no labels (hint: --labels FILE)".into()),
-        Some(_) => data.tells_no_classes(original).or_else(|| data.tells_no_classes(result)),
-    };
+    let no_accuracy = no_accuracy(data, original).or_else(|| no_accuracy(data, result));
     for graph in [original, result] {
         if no_accuracy.is_some() { data.check_input(graph)? } else { data.check_against(graph)? }
     }

@@ -100,6 +100,21 @@ impl Journal {
         Ok(())
     }
 
+    /// The record of the run in `folder`, if it is finished.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn record(folder: &Path) -> Result<Option<serde_json::Value>, RunError> {
+        let path = folder.join("outcome.json");
+        match std::fs::read(&path) {
+            Ok(text) => {
+                serde_json::from_slice(&text).map(Some).map_err(|e| RunError::Folder { path, reason: format!("is no record: {e}") })
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RunError::Read { path, source }),
+        }
+    }
+
     /// The run in `folder` and its recipe, to go on with it.
     ///
     /// # Errors

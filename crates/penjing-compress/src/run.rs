@@ -10,7 +10,7 @@ use penjing_exec::train::statistics::Interval;
 use penjing_exec::train::{
     Checkpoint, Ended, Evaluation, Event, Penalty, StopFlag, TrainSettings, Trainer, evaluate, metric_command, similarity,
 };
-use penjing_exec::{ExecError, cpu_executor};
+use penjing_exec::{ExecError, Loss, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
 use penjing_graph::ops::Op;
 use penjing_graph::zoo::ZooOptions;
@@ -124,8 +124,10 @@ pub enum RunEvent<'a> {
     Data {
         /// They.
         description: &'a Description,
-        /// Why nothing is retrained on them and outputs are compared instead; `None` where the accuracy counts.
-        untrained: Option<&'a str>,
+        /// Why outputs are compared instead of accuracies; `None` where the accuracy counts.
+        unmeasured: Option<&'a str>,
+        /// Whether the network is retrained on them.
+        trained: bool,
     },
     /// The original was measured on validation.
     Baseline(&'a Evaluation),
@@ -276,8 +278,8 @@ pub(crate) struct Work {
 /// All that a method may use: data, training, measuring, memory.
 pub(crate) struct Workshop<'a, 'c> {
     data: Option<Dataset>,
-    /// Why the data cannot train the network nor measure its accuracy, if they cannot.
-    untrained: Option<String>,
+    /// Why no accuracy can be measured on the data, if none can.
+    unmeasured: Option<String>,
     /// A network of the zoo as it was before it was trained.
     initial: Option<Graph>,
     retrain: TrainSettings,
@@ -294,12 +296,18 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let train = recipe.train.unwrap_or_default();
         let metric_command = recipe.metric_command.as_deref();
         let retrain = recipe.retrain.unwrap_or(train);
-        Ok(Workshop { data: None, untrained: None, initial: None, train, retrain, metric_command, timed: 0, journal, context })
+        Ok(Workshop { data: None, unmeasured: None, initial: None, train, retrain, metric_command, timed: 0, journal, context })
     }
 
-    /// Whether anything can be trained and its accuracy measured.
+    /// Whether accuracy can be measured.
     pub(crate) fn has_labels(&self) -> bool {
-        self.data.is_some() && self.untrained.is_none()
+        self.data.is_some() && self.unmeasured.is_none()
+    }
+
+    /// Whether anything can be trained: towards classes, or towards the numbers that the data give.
+    pub(crate) fn can_train(&self) -> bool {
+        let towards_numbers = |data: &Dataset| data.target_shape().is_some() && self.retrain.loss == Loss::Mse;
+        self.data.as_ref().is_some_and(|data| self.unmeasured.is_none() || towards_numbers(data))
     }
 
     pub(crate) fn tell(&mut self, event: RunEvent<'_>) {
@@ -314,14 +322,11 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 let graph = onnx::read(path)?;
                 if let Some(source) = &recipe.data {
                     let data = open_inputs(source, source.split(), &graph)?;
-                    let untrained = match data.classes() {
-                        None => Some("the data have no labels (hint: --labels FILE)".into()),
-                        Some(_) => data.tells_no_classes(&graph),
-                    };
-                    if untrained.is_none() {
+                    let unmeasured = no_accuracy(&data, &graph);
+                    if unmeasured.is_none() || data.target_shape().is_some() {
                         data.check_against(&graph)?;
                     }
-                    self.use_data(data, untrained);
+                    self.use_data(data, unmeasured);
                 }
                 Ok(graph)
             }
@@ -333,7 +338,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 edit.set_metadata(Preprocess::METADATA_KEY, Some(data.preprocess().to_metadata()));
                 let mut graph = graph;
                 graph.apply(edit)?;
-                self.use_data(data, None);
+                let unmeasured = no_accuracy(&data, &graph);
+                self.use_data(data, unmeasured);
                 self.initial = Some(graph.clone());
                 let settings = self.train;
                 let graph = self.fit("original", &graph, None, settings)?;
@@ -347,10 +353,11 @@ impl<'a, 'c> Workshop<'a, 'c> {
         }
     }
 
-    fn use_data(&mut self, data: Dataset, untrained: Option<String>) {
-        self.tell(RunEvent::Data { description: &data.describe(), untrained: untrained.as_deref() });
-        self.data = Some(data);
-        self.untrained = untrained;
+    fn use_data(&mut self, data: Dataset, unmeasured: Option<String>) {
+        let description = data.describe();
+        (self.data, self.unmeasured) = (Some(data), unmeasured);
+        let (unmeasured, trained) = (self.unmeasured.clone(), self.can_train());
+        self.tell(RunEvent::Data { description: &description, unmeasured: unmeasured.as_deref(), trained });
     }
 
     /// Refuses an accuracy floor for a model that has labelled data, but tells no classes apart.
@@ -362,7 +369,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         };
         let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
         let labelled = self.data.as_ref().is_some_and(|data| data.classes().is_some());
-        match &self.untrained {
+        match &self.unmeasured {
             Some(reason) if wanted && labelled => {
                 let hint = "(hint: a --metric-command, or --sparsity)";
                 Err(RunError::Recipe(format!("no accuracy can be measured for a floor: {reason} {hint}")))
@@ -477,7 +484,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
 
     /// The network trained with weights pulled towards zero. Remembered.
     pub(crate) fn trained_sparsely(&mut self, graph: &Graph, penalty: Arc<dyn Penalty>) -> Result<Graph, RunError> {
-        if !self.has_labels() {
+        if !self.can_train() {
             return Err(RunError::Recipe("sparse training needs data with labels (hint: --data PATH, or without --regularize)".into()));
         }
         let settings = self.retrain;
@@ -549,7 +556,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
 
     /// The network trained again with some weights held at zero, where there are labels to train on. Remembered under `stage`.
     pub(crate) fn retrain(&mut self, stage: &str, graph: Graph, masks: &Masks) -> Result<Graph, RunError> {
-        if !self.has_labels() {
+        if !self.can_train() {
             return Ok(graph);
         }
         let settings = self.retrain;
@@ -558,7 +565,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
 
     /// The original as it was after so many epochs of its training, to the bit. 0: before it.
     pub(crate) fn rewound(&mut self, epoch: u64) -> Result<Graph, RunError> {
-        let Some(initial) = self.initial.clone().filter(|_| self.has_labels()) else {
+        let Some(initial) = self.initial.clone().filter(|_| self.can_train()) else {
             let reason = "weights can be rewound only where the network is trained in this run (hint: name an architecture, and data \
                           with labels)";
             return Err(RunError::Recipe(reason.into()));
@@ -651,7 +658,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 Err(error) => work.notes.push(format!("the kernels that ONNX Runtime takes are not known: {error}")),
             }
         }
-        let untrained = self.untrained.as_ref().map(|reason| format!("not retrained: {reason}"));
+        let untrained = self.unmeasured.as_ref().filter(|_| !self.can_train()).map(|reason| format!("not retrained: {reason}"));
         let sparse_tensors = written.tensors.iter().filter(|t| t.sparse).count();
         let size_of_result = FileSize::of(written.files.iter().map(PathBuf::as_path))?;
         let size = SizeChange {
@@ -808,6 +815,15 @@ pub fn open_inputs(source: &DataSource, split: SplitOptions, graph: &Graph) -> R
     let data = read_data(source, split, graph)?;
     data.check_input(graph)?;
     Ok(data)
+}
+
+/// Why no accuracy of a network can be measured on data, if none can.
+pub(crate) fn no_accuracy(data: &Dataset, graph: &Graph) -> Option<String> {
+    match (data.classes(), data.target_shape()) {
+        (Some(_), _) => data.tells_no_classes(graph),
+        (None, Some(_)) => Some("the data hold numbers to come near to, not classes".into()),
+        (None, None) => Some("the data have no labels (hint: --labels FILE)".into()),
+    }
 }
 
 fn checked(data: Dataset, graph: &Graph) -> Result<Dataset, RunError> {

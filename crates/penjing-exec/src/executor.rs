@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ExecError;
 
 /// What the outputs of one batch are compared with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// Class of each sample.
     Classes(Vec<u32>),

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use penjing_compress::{COMPARE_BATCH, DataSource, accuracy, fixed_batch, open_all, open_data, open_inputs};
-use penjing_exec::runtime::{RuntimeKind, SessionOptions};
-use penjing_exec::train::{evaluate, metric_command, similarity};
+use penjing_exec::data::Dataset;
+use penjing_exec::runtime::{Runtime, RuntimeKind, SessionOptions};
+use penjing_exec::train::statistics::Interval;
+use penjing_exec::train::{evaluate, metric_command, similarity, squared_error};
 use penjing_graph::Graph;
 use serde_json::json;
 
@@ -73,6 +75,9 @@ impl Eval {
             SplitName::Train | SplitName::Validation | SplitName::Test => open_data(source, graph)?,
         };
         warn(&data.describe().to_string());
+        if data.target_shape().is_some() {
+            return self.measure_error(&mut *runtime.load(graph, options)?, &data, batch(&[graph]));
+        }
         let evaluation = evaluate(&mut *runtime.load(graph, options)?, &data, self.split.split(), batch(&[graph]), &mut Display::new())?;
         let measured = accuracy(&evaluation);
         if self.json {
@@ -95,6 +100,17 @@ impl Eval {
                 measured.loss
             ))?;
         }
+        Ok(Goal::Met)
+    }
+
+    /// How near the outputs come to the data's targets.
+    fn measure_error(&self, model: &mut dyn Runtime, data: &Dataset, batch: usize) -> Result<Goal> {
+        let error = squared_error(model, data, self.split.split(), batch, &mut Display::new())?;
+        let (split, samples, Interval { low, high }) = (self.split.name(), error.count, error.interval);
+        print(&match self.json {
+            true => serde_json::to_string_pretty(&json!({ "split": split, "samples": samples, "mean-squared-error": error }))?,
+            false => format!("{split}: mean squared error {:.6} over {samples} (95 % interval {low:.6} to {high:.6})", error.mean),
+        })?;
         Ok(Goal::Met)
     }
 

@@ -8,7 +8,8 @@ use penjing_compress::{ModelSource, accuracy, build_for, open_data};
 use penjing_exec::cpu_executor;
 use penjing_exec::data::{Preprocess, Split};
 use penjing_exec::runtime::Builtin;
-use penjing_exec::train::{Checkpoint, Ended, StopFlag, Trainer, evaluate};
+use penjing_exec::train::statistics::Interval;
+use penjing_exec::train::{Checkpoint, Ended, StopFlag, Trainer, evaluate, squared_error};
 use penjing_graph::Edit;
 use penjing_graph::onnx::{self, WriteOptions};
 
@@ -75,16 +76,17 @@ impl Train {
         // A checkpoint of a training that is over costs space, nothing else.
         drop(std::fs::remove_file(&checkpoint));
         if !data.is_empty(Split::Test) {
-            let measured = accuracy(&evaluate(&mut Builtin(executor), &data, Split::Test, 256, &mut display)?);
-            print(&format!(
-                "test: {:.2} % of {} ({:.2} to {:.2}), loss {:.4}; written to {}",
-                measured.percent,
-                data.len(Split::Test),
-                measured.interval.low,
-                measured.interval.high,
-                measured.loss,
-                self.output.display()
-            ))?;
+            let (mut model, samples) = (Builtin(executor), data.len(Split::Test));
+            let measured = if data.target_shape().is_some() {
+                let error = squared_error(&mut model, &data, Split::Test, 256, &mut display)?;
+                let Interval { low, high } = error.interval;
+                format!("mean squared error {:.6} over {samples} ({low:.6} to {high:.6})", error.mean)
+            } else {
+                let measured = accuracy(&evaluate(&mut model, &data, Split::Test, 256, &mut display)?);
+                let Interval { low, high } = measured.interval;
+                format!("{:.2} % of {samples} ({low:.2} to {high:.2}), loss {:.4}", measured.percent, measured.loss)
+            };
+            print(&format!("test: {measured}; written to {}", self.output.display()))?;
         }
         Ok(Goal::Met)
     }

@@ -40,6 +40,9 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     assert_eq!(code, whole.2, "{out}{err}");
     assert!(!err.contains("round-1\n"), "what was finished is not done again: {err}");
     assert!(bytes(folder.path(), "whole.onnx") == bytes(folder.path(), "killed.onnx"));
+    let (out, err, code) = run(&["prune", "--resume", "killed.run"], folder.path());
+    assert_eq!((code, err.as_str()), (whole.2, ""), "nothing is left to do: {out}");
+    assert!(out.starts_with("`killed.run` is finished, the goal was") && out.contains("the result is `killed.onnx`"), "{out}");
 }
 
 /// Ctrl-C, as a terminal sends it, and the last that the command says.

@@ -187,3 +187,72 @@ fn a_metric_that_fails_names_itself() {
     assert!(err.contains("--floor point"), "{err}");
     assert!(!folder.path().join("p.onnx").exists());
 }
+
+/// `x.npy` [200, 4] and `y.npy` [200, 3] = tanh(x · w), w of `regression(2)`.
+fn prepare_targets(folder: &Path) {
+    let x: Vec<f32> = (0..800).map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0) * 0.5).collect();
+    let y = x
+        .chunks_exact(4)
+        .flat_map(|row| (0..3).map(|c| row.iter().enumerate().map(|(r, x)| x * 2.0 * (r * 3 + c + 1) as f32 / 10.0).sum::<f32>().tanh()));
+    let y: Vec<f32> = y.collect();
+    for (name, columns, values) in [("x.npy", 4, &x), ("y.npy", 3, &y)] {
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': (200, {columns}), }}");
+        let padded = format!("{header:<117}\n");
+        let mut octets = b"\x93NUMPY\x01\x00".to_vec();
+        octets.extend((padded.len() as u16).to_le_bytes());
+        octets.extend(padded.bytes());
+        octets.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        std::fs::create_dir_all(folder.join("points")).expect("a folder");
+        std::fs::write(folder.join("points").join(name), octets).expect("written");
+    }
+}
+
+#[test]
+fn a_regression_is_trained_measured_and_pruned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    prepare_targets(folder.path());
+    let error = |model: &str| {
+        let (out, err, code) = run(&["eval", model, "--data", "points", "--json"], folder.path());
+        assert_eq!(code, Some(0), "{err}");
+        let record: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(record["samples"], 20);
+        record["mean-squared-error"]["mean"].as_f64().expect("a number")
+    };
+    assert!(error("b.onnx") < 1e-12, "these weights made the targets");
+    let training = ["--data", "points", "--loss", "mse", "--optimizer", "adam", "--lr", "0.05", "--epochs", "20", "--batch", "20"];
+    let (out, err, code) = run(&[&["train", "a.onnx", "-o", "c.onnx", "--early-stopping", "15"], &training[..]].concat(), folder.path());
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.starts_with("test: mean squared error 0.0") && err.contains("targets of [3]") && err.contains("validation error 0."),
+        "{out}{err}"
+    );
+    assert!(error("c.onnx") < 0.1 * error("a.onnx"), "{} {}", error("c.onnx"), error("a.onnx"));
+    // Without retraining the error is larger.
+    let pruned = |rest: &[&str], to: &str| {
+        let (_, err, code) = run(&[&["prune", "b.onnx", "--sparsity", "0.25", "-o", to], rest].concat(), folder.path());
+        assert!(matches!(code, Some(0 | 3)), "{err}");
+        (error(to), err)
+    };
+    let ((at_once, says), (again, trained)) = (pruned(&["--data", "points"], "d.onnx"), pruned(&training, "e.onnx"));
+    assert!(says.contains("nothing is retrained, and outputs are compared with the original's: the data hold numbers"), "{says}");
+    assert!(trained.contains("loss mse") && !trained.contains("nothing is retrained"), "{trained}");
+    assert!(again < 0.5 * at_once, "{again} {at_once}");
+}
+
+#[test]
+fn targets_that_do_not_fit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    prepare(folder.path());
+    prepare_targets(folder.path());
+    let (_, err, code) = run(&["train", "a.onnx", "--data", "points", "-o", "c.onnx"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("cross-entropy needs a class for each sample") && err.contains("--loss mse"), "{err}");
+    std::fs::copy(folder.path().join("points/x.npy"), folder.path().join("points/y.npy")).expect("copied");
+    let (_, err, code) = run(&["train", "a.onnx", "--data", "points", "--loss", "mse", "-o", "c.onnx"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("output `y` of the model is 3 for one sample") && err.contains("targets of [4]"), "{err}");
+    let (_, err, code) = run(&["prune", "b.onnx", "--max-drop", "1", "--data", "points", "-o", "c.onnx"], folder.path());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("targets of [4]"), "{err}");
+}

@@ -86,7 +86,7 @@ impl Pruning<'_> {
     fn to_sparsity(&self, workshop: &mut Workshop<'_, '_>, work: &mut Work, fraction: Sparsity, steps: usize) -> Result<(), RunError> {
         let start = self.method.gone(&work.graph);
         // Without retraining, several steps remove what one would.
-        let steps = if workshop.has_labels() { steps } else { 1 };
+        let steps = if workshop.can_train() { steps } else { 1 };
         for (i, sparsity) in self.schedule.sparsities(start.min(fraction), fraction, steps).into_iter().enumerate() {
             let round = work.rounds.len() + 1;
             let (graph, masks) = self.method.shrink(workshop, &work.graph, sparsity, &mut work.notes)?;

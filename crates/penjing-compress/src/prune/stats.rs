@@ -119,10 +119,10 @@ impl Stats {
         let classes = calibration.classes().unwrap_or_default();
         for batch in calibration.batches(1) {
             let batch = batch?;
-            let Some(labels) = batch.labels else {
+            if batch.labels.is_none() && batch.targets.is_none() {
                 return Err(ExecError::Option("gradients need data with labels (hint: --labels FILE, or a criterion without them)".into()));
-            };
-            let found = executor.gradients(&batch.inputs, &loss.target(labels, classes), &loss)?;
+            }
+            let found = executor.gradients(&batch.inputs, &loss.target(&batch, classes)?, &loss)?;
             for layer in layers {
                 let gradient = found.by_weight.get(&layer.id).and_then(Tensor::to_f32);
                 // A weight that the loss does not depend on has no gradient.
@@ -204,7 +204,7 @@ mod tests {
     use penjing_graph::{DataType, Dim, GraphBuilder};
 
     fn batch(dims: &[usize], x: &[f32], label: u32) -> Batch {
-        Batch { inputs: vec![Tensor::new(dims, x.to_vec())], labels: Some(vec![label]), indices: vec![0] }
+        Batch { inputs: vec![Tensor::new(dims, x.to_vec())], labels: Some(vec![label]), targets: None, indices: vec![0] }
     }
 
     const CROSS_ENTROPY: Loss = Loss::CrossEntropy { smoothing: 0.0 };

@@ -107,6 +107,18 @@ impl Array {
         Ok(classes)
     }
 
+    /// Whether the elements are one class for each sample: integers always, floats where all are whole numbers from 0.
+    pub(crate) fn holds_classes(&self) -> Result<bool, ExecError> {
+        if !self.dtype.is_float() {
+            return Ok(true);
+        }
+        let mut whole = matches!(self.dims[..], [_] | [_, 1]);
+        for i in 0..if whole { self.len() } else { 0 } {
+            self.visit(i, |value| whole &= class_number(value).is_some())?;
+        }
+        Ok(whole)
+    }
+
     fn visit(&self, index: usize, sink: impl FnMut(f64)) -> Result<(), ExecError> {
         let start = index * self.sample_bytes;
         match &self.store {
@@ -193,6 +205,19 @@ mod tests {
         assert!(array(DataType::Int8, ByteOrder::Little, &[1], &[0xff])?.classes().is_err());
         assert!(array(DataType::Float, ByteOrder::Little, &[1], &1.5f32.to_le_bytes())?.classes().is_err());
         assert!(array(DataType::Uint8, ByteOrder::Little, &[1, 2], &[0, 1])?.classes().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn floats_that_are_no_classes() -> Result<(), ExecError> {
+        let floats = |dims: &[usize], values: &[f32]| {
+            let octets: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            array(DataType::Float, ByteOrder::Little, dims, &octets)?.holds_classes()
+        };
+        assert!(floats(&[2], &[0.0, 3.0])? && floats(&[2, 1], &[0.0, 3.0])?);
+        assert!(!floats(&[2], &[0.0, 0.5])? && !floats(&[2], &[0.0, -1.0])? && !floats(&[1], &[f32::NAN])?);
+        assert!(!floats(&[1, 2], &[0.0, 1.0])?, "several numbers for a sample are no class");
+        assert!(array(DataType::Int8, ByteOrder::Little, &[1], &[0xff])?.holds_classes()?, "-1 is a mistake, not a target");
         Ok(())
     }
 

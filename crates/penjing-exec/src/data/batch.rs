@@ -36,6 +36,8 @@ pub struct Batch {
     pub inputs: Vec<Tensor>,
     /// Class of each sample, where the set has classes.
     pub labels: Option<Vec<u32>>,
+    /// What the outputs are to come near to, `f32` [n, …], where the set has numbers instead of classes.
+    pub targets: Option<Tensor>,
     /// Number of each sample in the set.
     pub indices: Vec<usize>,
 }
@@ -129,10 +131,19 @@ fn prepare(set: &Inner, pass: &Pass, indices: &[usize]) -> Result<Batch, ExecErr
         let draws = pass.augment.then_some((pass.seed, pass.epoch));
         set.prepare(index, draws).map(|sample| place.copy_from_slice(&sample))
     })?;
-    let dims: Vec<usize> = std::iter::once(indices.len()).chain(set.shape.iter().copied()).collect();
+    let of_batch = |dims: &[usize]| [&[indices.len()], dims].concat();
+    let targets = match &set.targets {
+        None => None,
+        Some(targets) => {
+            let mut values = vec![];
+            indices.iter().try_for_each(|index| targets.numbers(*index).map(|numbers| values.extend(numbers)))?;
+            Some(Tensor::new(of_batch(targets.dims()), values))
+        }
+    };
     Ok(Batch {
-        inputs: vec![Tensor::new(dims, values)],
+        inputs: vec![Tensor::new(of_batch(&set.shape), values)],
         labels: set.labels.as_ref().map(|labels| indices.iter().map(|i| labels[*i]).collect()),
+        targets,
         indices: indices.to_vec(),
     })
 }

@@ -61,7 +61,7 @@ pub(super) fn open_folder(folder: &Path) -> Result<Contents, ExecError> {
     let test = arrays.last().map_or(0, Array::len);
     let parts = Parts { train: labels.len() - test, validation: 0, test };
     let class_names = names(folder.join(layout.names), &labels)?;
-    Ok(Contents { format: layout.format, samples: Samples::Pixels(arrays), labels: Some(labels), class_names, parts })
+    Ok(Contents { format: layout.format, samples: Samples::Pixels(arrays), labels: Some(labels), targets: None, class_names, parts })
 }
 
 fn records(path: &Path, layout: &Layout) -> Result<(Array, Vec<u32>), ExecError> {

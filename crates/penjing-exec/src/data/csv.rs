@@ -57,7 +57,14 @@ pub(super) fn open(path: &Path) -> Result<Contents, ExecError> {
         Some(_) => numbered(&labels, path).map(|(labels, names)| (Some(labels), names))?,
         None => (None, None),
     };
-    Ok(Contents { format: Format::Csv, samples: Samples::Numbers(vec![samples]), labels, class_names, parts: Parts::pool(count) })
+    Ok(Contents {
+        format: Format::Csv,
+        samples: Samples::Numbers(vec![samples]),
+        labels,
+        targets: None,
+        class_names,
+        parts: Parts::pool(count),
+    })
 }
 
 fn label_position<'a>(header: impl Iterator<Item = &'a str>, path: &Path) -> Result<Option<usize>, ExecError> {

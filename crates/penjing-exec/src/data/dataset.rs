@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::batch::{Batches, Order, Pass};
 use super::samples::{Sample, Samples, differs};
 use super::split::{Assignment, Split, assign};
+use super::targets::Targets;
 use super::{Augment, Contents, DataOptions, Format, Preprocess};
 use crate::ExecError;
 
@@ -26,6 +27,7 @@ pub(super) struct Inner {
     format: Format,
     samples: Samples,
     pub(super) labels: Option<Vec<u32>>,
+    pub(super) targets: Option<Targets>,
     classes: Option<usize>,
     class_names: Option<Vec<String>>,
     assignment: Assignment,
@@ -47,6 +49,9 @@ pub struct Description {
     pub sample_shape: Vec<usize>,
     /// Number of classes, where it has any.
     pub classes: Option<usize>,
+    /// Shape of the numbers that outputs are to come near to, where it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_shape: Option<Vec<usize>>,
     /// The parts in the order train, validation, test.
     pub parts: Vec<PartDescription>,
     /// How samples were shared out.
@@ -72,7 +77,7 @@ pub struct PartDescription {
 
 impl Dataset {
     pub(super) fn new(path: &Path, contents: Contents, options: &DataOptions) -> Result<Dataset, ExecError> {
-        let Contents { format, samples, labels, class_names, parts } = contents;
+        let Contents { format, samples, labels, targets, class_names, parts } = contents;
         let assignment = assign(parts, labels.as_deref(), &options.split, path)?;
         let named = class_names.as_ref().map(Vec::len);
         let classes = labels.as_ref().map(|l| named.unwrap_or(l.iter().max().map_or(0, |m| *m as usize + 1)));
@@ -84,8 +89,20 @@ impl Dataset {
             return Err(ExecError::data(path, format!("augmentation is for images, but a sample has the shape {shape:?}")));
         }
         let augment = options.augment;
-        let set =
-            Inner { path: path.into(), format, samples, labels, classes, class_names, assignment, preprocess, fitted, augment, shape };
+        let set = Inner {
+            path: path.into(),
+            format,
+            samples,
+            labels,
+            targets,
+            classes,
+            class_names,
+            assignment,
+            preprocess,
+            fitted,
+            augment,
+            shape,
+        };
         set.check_classes()?;
         Ok(Dataset { inner: Arc::new(set) })
     }
@@ -103,6 +120,11 @@ impl Dataset {
     /// Number of classes; `None` for an unlabelled set.
     pub fn classes(&self) -> Option<usize> {
         self.inner.classes
+    }
+
+    /// Shape of the numbers that the outputs for one sample are to come near to; `None` where the set has none.
+    pub fn target_shape(&self) -> Option<&[usize]> {
+        self.inner.targets.as_ref().map(Targets::dims)
     }
 
     /// Name of each class, where the set has names.
@@ -128,6 +150,7 @@ impl Dataset {
             format: set.format,
             sample_shape: set.shape.clone(),
             classes: set.classes,
+            target_shape: self.target_shape().map(Vec::from),
             parts: [Split::Train, Split::Validation, Split::Test].map(|split| set.describe_part(split)).to_vec(),
             split: set.assignment.how.clone(),
             preprocess: set.preprocess.clone(),
@@ -217,7 +240,25 @@ impl Dataset {
         })
     }
 
+    /// Whether the first output of a model can come near to this set's targets.
+    fn check_target(&self, graph: &Graph) -> Result<(), ExecError> {
+        let (Some(target), Some(output)) = (self.target_shape(), graph.outputs().first()) else { return Ok(()) };
+        let output = graph.value(*output);
+        let Some([_, rest @ ..]) = output.shape.as_deref() else { return Ok(()) };
+        let fits = rest.len() == target.len() && rest.iter().zip(target).all(|(dim, size)| dim.compatible(&Dim::Fixed(*size)));
+        let dims = || rest.iter().map(Dim::to_string).collect::<Vec<_>>().join("×");
+        fits.then_some(()).ok_or_else(|| {
+            ExecError::Option(format!(
+                "output `{}` of the model is {} for one sample, but `{}` has targets of {target:?} (hint: save `y` in the output's shape)",
+                output.name,
+                dims(),
+                self.inner.path.display()
+            ))
+        })
+    }
+
     fn check_output(&self, graph: &Graph) -> Result<(), ExecError> {
+        self.check_target(graph)?;
         let (Some(classes), Some(output)) = (self.inner.classes, graph.outputs().first()) else { return Ok(()) };
         if let Some(reason) = self.tells_no_classes(graph) {
             let hint = "(hint: `penjing eval --reference ORIGINAL` compares outputs, or measure with your own --metric-command)";
@@ -321,7 +362,11 @@ impl Inner {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let classes = self.classes.map_or("no classes".into(), |n| format!("{n} classes"));
+        let classes = match (self.classes, &self.target_shape) {
+            (Some(classes), _) => format!("{classes} classes"),
+            (None, Some(shape)) => format!("targets of {shape:?}"),
+            (None, None) => "no classes".into(),
+        };
         writeln!(f, "{} `{}`: samples of {:?}, {classes}", self.format.name(), self.path.display(), self.sample_shape)?;
         let parts: Vec<String> = self.parts.iter().map(PartDescription::to_string).collect();
         writeln!(f, "split: {} ({})", parts.join(", "), self.split)?;

@@ -24,7 +24,14 @@ pub(super) fn open_folder(folder: &Path) -> Result<Contents, ExecError> {
     if images.iter().any(|x| x.dims()[1..] != images[0].dims()[1..]) {
         return Err(ExecError::data(folder, "training and test images differ in size"));
     }
-    Ok(Contents { format: Format::Idx, samples: Samples::Pixels(images), labels: Some(labels.concat()), class_names: None, parts })
+    Ok(Contents {
+        format: Format::Idx,
+        samples: Samples::Pixels(images),
+        labels: Some(labels.concat()),
+        targets: None,
+        class_names: None,
+        parts,
+    })
 }
 
 /// Reads one file of images, with the labels of the file beside it if there is one.
@@ -37,7 +44,7 @@ pub(super) fn open_file(path: &Path) -> Result<Contents, ExecError> {
         None => None,
     };
     let parts = Parts::pool(images.len());
-    Ok(Contents { format: Format::Idx, samples: Samples::Pixels(vec![images]), labels, class_names: None, parts })
+    Ok(Contents { format: Format::Idx, samples: Samples::Pixels(vec![images]), labels, targets: None, class_names: None, parts })
 }
 
 /// Whether a file has IDX's kind of name: `…-images-idx3-ubyte`, with `.` for `-` and `.gz` as they come.

@@ -34,7 +34,7 @@ pub(super) fn open(folder: &Path) -> Result<Contents, ExecError> {
 }
 
 fn contents(files: Vec<PathBuf>, labels: Option<Vec<u32>>, class_names: Option<Vec<String>>, parts: Parts) -> Contents {
-    Contents { format: Format::ImageFolder, samples: Samples::Files(files), labels, class_names, parts }
+    Contents { format: Format::ImageFolder, samples: Samples::Files(files), labels, targets: None, class_names, parts }
 }
 
 fn flat(folder: &Path) -> Result<Contents, ExecError> {

@@ -21,6 +21,7 @@ mod random;
 mod safetensors;
 mod samples;
 mod split;
+mod targets;
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,7 @@ pub use preprocess::{Preprocess, Resize};
 use samples::Samples;
 use split::Parts;
 pub use split::{Split, SplitOptions};
+use targets::Targets;
 
 use crate::ExecError;
 
@@ -120,6 +122,8 @@ struct Contents {
     samples: Samples,
     /// Class of each sample.
     labels: Option<Vec<u32>>,
+    /// What outputs are to come near to, where `y` holds no classes.
+    targets: Option<Targets>,
     class_names: Option<Vec<String>>,
     parts: Parts,
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
 use super::array::Array;
-use super::{Contents, Format, Parts, Samples, npy};
+use super::{Contents, Format, Parts, Samples, Targets, npy};
 use crate::ExecError;
 
-/// Reads `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, taken as they are. `y` may be absent.
+/// Reads `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, taken as they are. `y` holds classes, or numbers that the outputs
+/// are to come near to, and may be absent.
 pub(super) fn open(path: &Path) -> Result<Contents, ExecError> {
     let file = File::open(path).map_err(ExecError::reading(path))?;
     let size = file.metadata().map_err(ExecError::reading(path))?.len();
@@ -36,7 +37,7 @@ pub(super) fn open_folder(folder: &Path) -> Result<Contents, ExecError> {
 pub(super) fn open_file(path: &Path) -> Result<Contents, ExecError> {
     let samples = npy::open(path)?;
     let parts = Parts::pool(samples.len());
-    Ok(Contents { format: Format::Npy, samples: Samples::Numbers(vec![samples]), labels: None, class_names: None, parts })
+    Ok(Contents { format: Format::Npy, samples: Samples::Numbers(vec![samples]), labels: None, targets: None, class_names: None, parts })
 }
 
 /// Whether a folder holds `x.npy` or `x_train.npy`.
@@ -67,21 +68,40 @@ pub(super) fn named_arrays(
         }
     };
     let mut arrays: Vec<Array> = vec![];
-    let mut labels: Option<Vec<u32>> = pairs.iter().all(|(_, y)| has(y)).then(Vec::new);
+    let mut answers: Vec<Array> = vec![];
+    let answered = pairs.iter().all(|(_, y)| has(y));
     for (x, y) in pairs {
         let samples = array(x)?;
         if let Some(first) = arrays.first().filter(|a| a.dims()[1..] != samples.dims()[1..]) {
             return Err(ExecError::data(path, format!("samples of {:?} and {:?} in one set", first.dims(), samples.dims())));
         }
-        if let Some(labels) = &mut labels {
-            let classes = array(y)?.classes()?;
-            if classes.len() != samples.len() {
-                return Err(ExecError::data(path, format!("holds {} samples in `{x}`, but {} in `{y}`", samples.len(), classes.len())));
+        if answered {
+            let answer = array(y)?;
+            if answer.len() != samples.len() {
+                return Err(ExecError::data(path, format!("holds {} samples in `{x}`, but {} in `{y}`", samples.len(), answer.len())));
             }
-            labels.extend(classes);
+            answers.push(answer);
         }
         arrays.push(samples);
     }
     let parts = Parts { train: arrays[0].len(), validation: 0, test: arrays.get(1).map_or(0, Array::len) };
-    Ok(Contents { format, samples: Samples::Numbers(arrays), labels, class_names: None, parts })
+    let (labels, targets) = labels_or_targets(path, answers)?;
+    Ok(Contents { format, samples: Samples::Numbers(arrays), labels, targets, class_names: None, parts })
+}
+
+/// `y`: a class for each sample, or the numbers that outputs are to come near to.
+fn labels_or_targets(path: &Path, answers: Vec<Array>) -> Result<(Option<Vec<u32>>, Option<Targets>), ExecError> {
+    if answers.is_empty() {
+        return Ok((None, None));
+    }
+    let mut classes = true;
+    for answer in &answers {
+        classes &= answer.holds_classes()?;
+    }
+    if classes {
+        let labels: Vec<Vec<u32>> = answers.iter().map(Array::classes).collect::<Result<_, _>>()?;
+        return Ok((Some(labels.concat()), None));
+    }
+    let targets = Targets::new(answers).ok_or_else(|| ExecError::data(path, "holds targets of different shapes in one set"))?;
+    Ok((None, Some(targets)))
 }

@@ -93,6 +93,43 @@ pub fn evaluate(
     tally.finish().ok_or_else(|| no_samples(split))
 }
 
+/// How near the first output comes to the targets of one split: the mean over the samples of the mean squared error of each.
+/// `batch`: samples at a time.
+///
+/// # Errors
+/// When the split has no samples or no targets, the output has another shape than they, or the model cannot be run.
+pub fn squared_error(
+    model: &mut dyn Runtime,
+    data: &Dataset,
+    split: Split,
+    batch: usize,
+    progress: &mut dyn Progress,
+) -> Result<MeanEstimate, ExecError> {
+    let heads = Heads::of(model.graph())?;
+    let mut errors = vec![];
+    for batch in data.batches(split, batch, Order::Sequential, false) {
+        let batch = batch?;
+        let none = || ExecError::Option("the data have no targets to hold outputs against (hint: numbers as `y`)".into());
+        let target = batch.targets.as_ref().ok_or_else(none)?;
+        let outputs = model.run(&batch.inputs, &[heads.output])?;
+        if outputs[0].dims() != target.dims() {
+            return Err(heads.refusal(format!(
+                "has the shape {:?}, but the targets {:?} (hint: save `y` in the output's shape)",
+                outputs[0].dims(),
+                target.dims()
+            )));
+        }
+        let (Some(given), Some(wanted)) = (outputs[0].to_f32(), target.to_f32()) else {
+            return Err(heads.refusal(format!("is {}, not floats", outputs[0].dtype().name())));
+        };
+        let size = (given.len() / batch.indices.len().max(1)).max(1);
+        let squares = |(y, t): (&f32, &f32)| (f64::from(*y) - f64::from(*t)).powi(2);
+        errors.extend(given.chunks(size).zip(wanted.chunks(size)).map(|(y, t)| y.iter().zip(t).map(squares).sum::<f64>() / size as f64));
+        progress.event(Event::Evaluated { split, done: errors.len() as u64, samples: data.len(split) as u64 });
+    }
+    MeanEstimate::of_many(&errors).ok_or_else(|| no_samples(split))
+}
+
 pub(super) fn no_samples(split: Split) -> ExecError {
     ExecError::Option(format!("the {} split has no samples (hint: give it a share of the data)", split_name(split)))
 }

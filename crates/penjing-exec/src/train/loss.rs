@@ -5,14 +5,27 @@ use std::str::FromStr;
 
 use penjing_graph::Tensor;
 
+use crate::data::Batch;
 use crate::{ExecError, Loss, Target};
 
+/// Why cross-entropy cannot be had from targets.
+const NUMBERS_FOR_CLASSES: &str = "cross-entropy needs a class for each sample, but the data hold numbers to come near to (hint: --loss \
+                                   mse, or whole numbers from 0 as `y`)";
+
 impl Loss {
-    /// What outputs are compared with, from the class of each sample.
-    pub fn target(&self, labels: Vec<u32>, classes: usize) -> Target {
-        match self {
-            Loss::CrossEntropy { .. } => Target::Classes(labels),
-            Loss::Mse => Target::Values(one_hot(&labels, classes)),
+    /// What the outputs of a batch are compared with: the classes of its samples, of which there are so many, or their targets.
+    ///
+    /// # Errors
+    /// When the samples have neither, or numbers where classes are needed.
+    pub fn target(&self, batch: &Batch, classes: usize) -> Result<Target, ExecError> {
+        match (self, &batch.labels, &batch.targets) {
+            (Loss::CrossEntropy { .. }, Some(labels), _) => Ok(Target::Classes(labels.clone())),
+            (Loss::Mse, _, Some(targets)) => Ok(Target::Values(targets.clone())),
+            (Loss::Mse, Some(labels), None) => Ok(Target::Values(one_hot(labels, classes))),
+            (Loss::CrossEntropy { .. }, None, Some(_)) => Err(ExecError::Option(NUMBERS_FOR_CLASSES.into())),
+            (Loss::CrossEntropy { .. } | Loss::Mse, None, None) => {
+                Err(ExecError::Option("the data have no labels to train on (hint: --labels FILE)".into()))
+            }
         }
     }
 }
@@ -73,6 +86,30 @@ mod tests {
         for (text, loss) in [("cross-entropy", Loss::CrossEntropy { smoothing: 0.0 }), ("cross-entropy:0.1", smooth), ("mse", Loss::Mse)] {
             assert_eq!(text.parse::<Loss>()?, loss);
             assert_eq!(loss.to_string(), text);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_target_for_each_loss() -> Result<(), ExecError> {
+        let (zeros, numbers) = (Tensor::new([1, 2], vec![0.0f32; 2]), Tensor::new([1, 2], vec![0.5f32, -3.0]));
+        let batch = |labels: Option<Vec<u32>>, targets: Option<&Tensor>| Batch {
+            inputs: vec![zeros.clone()],
+            labels,
+            targets: targets.cloned(),
+            indices: vec![0],
+        };
+        let cross_entropy = Loss::CrossEntropy { smoothing: 0.0 };
+        assert_eq!(cross_entropy.target(&batch(Some(vec![1]), None), 2)?, Target::Classes(vec![1]));
+        assert_eq!(Loss::Mse.target(&batch(Some(vec![1]), None), 2)?, Target::Values(Tensor::new([1, 2], vec![0.0f32, 1.0])));
+        assert_eq!(Loss::Mse.target(&batch(None, Some(&numbers)), 0)?, Target::Values(numbers.clone()));
+        for (loss, batch, says) in [
+            (cross_entropy, batch(None, Some(&numbers)), "--loss mse"),
+            (cross_entropy, batch(None, None), "--labels"),
+            (Loss::Mse, batch(None, None), "--labels"),
+        ] {
+            let text = loss.target(&batch, 0).expect_err("refused").to_string();
+            assert!(text.contains(says), "{text}");
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ mod testing;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, Position};
-pub use eval::{Evaluation, Tally, evaluate};
+pub use eval::{Evaluation, Tally, evaluate, squared_error};
 pub use inner_values::{InnerSimilarity, InnerValues, inner_values};
 pub use metric_command::metric_command;
 pub use progress::{Event, Progress, Silent};

@@ -10,7 +10,7 @@ use penjing_graph::{Tensor, ValueId};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Position, restore_weights, weights};
-use super::eval::evaluate;
+use super::eval::{evaluate, squared_error};
 use super::progress::{Event, Progress};
 use super::statistics::Proportion;
 use super::{Length, TrainSettings};
@@ -30,6 +30,9 @@ pub struct EpochSummary {
     pub learning_rate: f32,
     /// Accuracy on the validation split after the epoch, where it was measured.
     pub validation: Option<Proportion>,
+    /// Mean squared error there, where the data have targets instead of classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_error: Option<f64>,
 }
 
 /// How a training ended.
@@ -163,9 +166,6 @@ impl<'a> Run<'a> {
         if samples == 0 {
             return Err(ExecError::Option("the training split has no samples (hint: give it a share of the data)".into()));
         }
-        if data.classes().is_none() {
-            return Err(ExecError::Option("the data have no labels to train on (hint: --labels FILE)".into()));
-        }
         if settings.early_stopping.is_some() && data.is_empty(Split::Validation) {
             return Err(ExecError::Option("early stopping needs a validation split (hint: give it a share, or leave it out)".into()));
         }
@@ -241,8 +241,7 @@ impl<'a> Run<'a> {
             let factors = penalty.factors(self.executor, step as f64 / all as f64)?;
             self.executor.set_penalties(&factors)?;
         }
-        let labels = batch.labels.clone().unwrap_or_default();
-        let target = loss.target(labels, self.data.classes().unwrap_or_default());
+        let target = loss.target(batch, self.data.classes().unwrap_or_default())?;
         self.executor.train_step(&batch.inputs, &target, &Objective { loss, rule, learning_rate, clip_norm })
     }
 
@@ -256,17 +255,21 @@ impl<'a> Run<'a> {
     fn close_epoch(&mut self) -> Result<(), ExecError> {
         let settings = &self.trainer.settings;
         let wanted = self.trainer.validate || settings.early_stopping.is_some();
-        let validation = if wanted && !self.data.is_empty(Split::Validation) {
-            Some(evaluate(&mut Builtin(&mut *self.executor), self.data, Split::Validation, settings.batch, self.progress)?.top1)
-        } else {
-            None
-        };
+        let (mut validation, mut validation_error) = (None, None);
+        if wanted && !self.data.is_empty(Split::Validation) {
+            let (model, split) = (&mut Builtin(&mut *self.executor), Split::Validation);
+            match self.data.target_shape() {
+                None => validation = Some(evaluate(model, self.data, split, settings.batch, self.progress)?.top1),
+                Some(_) => validation_error = Some(squared_error(model, self.data, split, settings.batch, self.progress)?.mean),
+            }
+        }
         let Position { epoch, step, loss_sum, samples, .. } = self.position;
         let summary = EpochSummary {
             epoch: epoch + 1,
             mean_loss: (loss_sum / samples as f64) as f32,
             learning_rate: self.learning_rate(step.saturating_sub(1)),
             validation,
+            validation_error,
         };
         self.position.history.push(summary);
         self.position = Position { epoch: epoch + 1, history: std::mem::take(&mut self.position.history), ..Position::default() };
@@ -319,13 +322,14 @@ fn steps(samples: usize, batch: usize) -> u64 {
     (samples.div_ceil(batch) - usize::from(lonely)) as u64
 }
 
-/// The first epoch of the highest validation accuracy, from 1; 0 where none was measured.
+/// The first epoch of the highest validation accuracy, or the least error, from 1; 0 where none was measured.
 fn best_epoch(history: &[EpochSummary]) -> u64 {
-    let mut best = (0, None);
+    let mut best = (0, f64::NEG_INFINITY);
     for summary in history {
-        let accuracy = summary.validation.map(|v| v.successes);
-        if accuracy > best.1 {
-            best = (summary.epoch, accuracy);
+        let accuracy = summary.validation.map(|v| v.successes as f64);
+        match accuracy.or(summary.validation_error.map(|error| -error)) {
+            Some(score) if score > best.1 => best = (summary.epoch, score),
+            Some(_) | None => {}
         }
     }
     best.0
@@ -370,11 +374,18 @@ mod tests {
             mean_loss: 0.0,
             learning_rate: 0.0,
             validation: successes.map(|successes| Proportion { successes, trials: 9 }),
+            validation_error: None,
         };
         let history = |of: &[Option<u64>]| of.iter().copied().enumerate().map(summary).collect::<Vec<_>>();
         assert_eq!(best_epoch(&history(&[Some(3), Some(7), Some(7), Some(5)])), 2);
         assert_eq!(best_epoch(&history(&[Some(0)])), 1);
         assert_eq!(best_epoch(&history(&[None, None])), 0);
+        let by_error: Vec<EpochSummary> = [0.5, 0.25, 0.25, 0.75]
+            .into_iter()
+            .enumerate()
+            .map(|(i, error)| EpochSummary { validation_error: Some(error), ..summary((i, None)) })
+            .collect();
+        assert_eq!(best_epoch(&by_error), 2);
     }
 
     #[test]

@@ -116,7 +116,7 @@ mod tests {
                 (0..6).map(move |f| common + 0.4 * noise(7 * s + f))
             })
             .collect();
-        let batch = Batch { inputs: vec![Tensor::new([64, 6], x)], labels: None, indices: (0..64).collect() };
+        let batch = Batch { inputs: vec![Tensor::new([64, 6], x)], labels: None, targets: None, indices: (0..64).collect() };
         (layer(6, 4, &weight), vec![batch])
     }
 

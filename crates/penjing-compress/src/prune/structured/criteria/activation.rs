@@ -83,8 +83,12 @@ mod tests {
         let w = b.tensor("w", Tensor::new([3, 2], vec![1.0f32; 6]));
         let y = b.node("y", MatMul, &[r, w]);
         let graph = b.output(y).finish().expect("valid");
-        let samples =
-            vec![Batch { inputs: vec![Tensor::new([4, 1], vec![1.0f32, 2.0, 3.0, -2.0])], labels: None, indices: vec![0, 1, 2, 3] }];
+        let samples = vec![Batch {
+            inputs: vec![Tensor::new([4, 1], vec![1.0f32, 2.0, 3.0, -2.0])],
+            labels: None,
+            targets: None,
+            indices: vec![0, 1, 2, 3],
+        }];
         let layers = layers(&graph).expect("layers");
         let loss = Loss::CrossEntropy { smoothing: 0.0 };
         let mut executor = cpu_executor(&graph).expect("runs");
