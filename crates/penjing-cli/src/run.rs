@@ -7,7 +7,7 @@ use clap::Args;
 use penjing_compress::prune::structured::{GroupChannels, GroupSensitivity};
 use penjing_compress::prune::{LayerSparsity, Mark};
 use penjing_compress::quant::correct_output::Quality;
-use penjing_compress::quant::{QualityChange, QuantizationReport};
+use penjing_compress::quant::{ConversionReport, ConvertedLayer, Kernels, LeftInFloat, QualityChange, QuantizationReport};
 use penjing_compress::{
     BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Verdict, execute,
 };
@@ -146,10 +146,11 @@ fn round_line(round: &Round) -> String {
 /// What a run found, for people.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let mut lines = vec![];
-    match (&outcome.quantization, outcome.channels.is_empty()) {
-        (Some(report), _) => lines.extend(codes(report)),
-        (None, true) => lines.extend(weights_left(&outcome.layers)),
-        (None, false) => lines.extend(channels_left(outcome)),
+    match (&outcome.quantization, &outcome.conversion, outcome.channels.is_empty()) {
+        (Some(report), _, _) => lines.extend(codes(report)),
+        (None, Some(report), _) => lines.extend(converted(report)),
+        (None, None, true) => lines.extend(weights_left(&outcome.layers)),
+        (None, None, false) => lines.extend(channels_left(outcome)),
     }
     if !outcome.sensitivity.is_empty() {
         lines.push(sensitivity_table(&outcome.sensitivity));
@@ -165,7 +166,7 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         lines.push(format!("metric: {original} before, {result} after, change {:+}", result - original));
     }
     lines.push(size_line(outcome));
-    if outcome.channels.is_empty() && outcome.quantization.is_none() {
+    if outcome.channels.is_empty() && outcome.quantization.is_none() && outcome.conversion.is_none() {
         lines.push("Zeros alone make nothing faster: a runtime multiplies by them all the same.".into());
     }
     lines.extend(outcome.speed.iter().map(speed_line));
@@ -205,10 +206,7 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
     };
     let head = ["in integers", "operator", "weights' SQNR", "channels of zeros", "largest bias correction"];
     let mut lines = vec![table(&head, &report.layers.iter().map(row).collect::<Vec<_>>())];
-    if !report.float.is_empty() {
-        let row = |f: &penjing_compress::quant::LeftInFloat| vec![f.node.clone(), f.operator.clone(), f.reason.clone()];
-        lines.push(table(&["in float", "operator", "why"], &report.float.iter().map(row).collect::<Vec<_>>()));
-    }
+    lines.extend(left_in_float(&report.float));
     let widened: usize = report.layers.iter().map(|l| l.widened).sum();
     if widened > 0 {
         let layers = report.layers.iter().filter(|l| l.widened > 0).count();
@@ -235,13 +233,7 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
             line("Brier score", |q| q.brier)
         ));
     }
-    if let Some(kernels) = &report.kernels {
-        let list = |of: &std::collections::BTreeMap<String, usize>| {
-            of.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
-        };
-        let integer = if kernels.integer.is_empty() { "nothing".into() } else { list(&kernels.integer) };
-        lines.push(format!("ONNX Runtime computes in integers here: {integer}; beside them {}", list(&kernels.other)));
-    }
+    lines.extend(report.kernels.as_ref().map(kernels_line));
     lines.push(format!(
         "Quantized {} layers and {} activations for {}, calibrated with {} samples",
         report.layers.len(),
@@ -249,6 +241,32 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
         String::from(report.target),
         grouped(report.samples as u64)
     ));
+    lines
+}
+
+/// What stayed in float, and why.
+fn left_in_float(float: &[LeftInFloat]) -> Option<String> {
+    let row = |f: &LeftInFloat| vec![f.node.clone(), f.operator.clone(), f.reason.clone()];
+    (!float.is_empty()).then(|| table(&["in float", "operator", "why"], &float.iter().map(row).collect::<Vec<_>>()))
+}
+
+/// Which kernels ONNX Runtime takes.
+fn kernels_line(kernels: &Kernels) -> String {
+    let list =
+        |of: &std::collections::BTreeMap<String, usize>| of.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ");
+    let integer = if kernels.integer.is_empty() { "nothing".into() } else { list(&kernels.integer) };
+    format!("ONNX Runtime computes in integers here: {integer}; beside them {}", list(&kernels.other))
+}
+
+/// What has another form, and what stayed in float.
+fn converted(report: &ConversionReport) -> Vec<String> {
+    let row = |l: &ConvertedLayer| vec![l.node.clone(), l.operator.clone(), l.stored.clone(), format!("{:.1} dB", l.weight_sqnr)];
+    let mut lines = vec![table(&["layer", "operator", "weights", "their SQNR"], &report.layers.iter().map(row).collect::<Vec<_>>())];
+    lines.extend(left_in_float(&report.float));
+    lines.extend(report.kernels.as_ref().map(kernels_line));
+    let computing = if report.nodes > 0 { format!("{} nodes and ", report.nodes) } else { String::new() };
+    let seen = if report.samples > 0 { format!(", looking at {} samples", grouped(report.samples as u64)) } else { String::new() };
+    lines.push(format!("Converted {computing}the weights of {} layers{seen}", report.layers.len()));
     lines
 }
 

@@ -12,7 +12,7 @@ use crate::floor::FloorVerdict;
 use crate::gain::FileSize;
 use crate::prune::structured::{Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{LayerSparsity, Mark};
-use crate::quant::QuantizationReport;
+use crate::quant::{ConversionReport, QuantizationReport};
 use crate::recipe::Recipe;
 use crate::run::{accuracy, percent};
 use crate::speed::SpeedUp;
@@ -55,6 +55,9 @@ pub struct Outcome {
     /// What became integers, where the network was quantized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<QuantizationReport>,
+    /// What got another form, where numbers were converted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversion: Option<ConversionReport>,
     /// What both networks cost.
     pub cost: CostChange,
     /// How long both take for one sample, where that was measured.

@@ -11,7 +11,7 @@ use crate::prune::criteria::Choice;
 use crate::prune::structured::criteria::ChannelChoice;
 use crate::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce, Regularization, Regularizer};
 use crate::prune::{Pattern, PruningSchedule, Scope, Sparsity, Until};
-use crate::quant::Quantization;
+use crate::quant::{Conversion, Quantization};
 
 /// Version of the recipe's format that this program writes and reads.
 pub const RECIPE_VERSION: u32 = 1;
@@ -107,6 +107,8 @@ pub enum Step {
     PruneChannels(ChannelPruning),
     /// Compute in integers.
     Quantize(Quantization),
+    /// Give the numbers another form, without ranges of activations.
+    Convert(Conversion),
 }
 
 /// Which single weights are removed, and how far.

@@ -25,7 +25,7 @@ use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, 
 use crate::prune::criteria::Needs;
 use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{self, Calibration, Masks, PruneError, Pruning, SplitSamples, Stats, TrainingSamples};
-use crate::quant::{self, Kernels, Quantization, QuantizationReport, QuantizeError};
+use crate::quant::{self, Conversion, ConversionReport, Kernels, Quantization, QuantizationReport, QuantizeError};
 use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
@@ -192,12 +192,14 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
         channels: vec![],
         sensitivity: vec![],
         quantization: None,
+        conversion: None,
     };
     for step in &recipe.steps {
         match step {
             Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
             Step::PruneChannels(step) => Pruning::channels(step, &original, measure, &mut workshop, &mut work)?,
             Step::Quantize(step) => workshop.quantize(step, &mut work)?,
+            Step::Convert(step) => workshop.convert(step, &mut work)?,
         }
     }
     workshop.finish(recipe, overwrite, &original, Measured { evaluation: baseline, metric }, work)
@@ -273,6 +275,8 @@ pub(crate) struct Work {
     pub(crate) sensitivity: Vec<GroupSensitivity>,
     /// What became integers.
     pub(crate) quantization: Option<QuantizationReport>,
+    /// What got another form.
+    pub(crate) conversion: Option<ConversionReport>,
 }
 
 /// All that a method may use: data, training, measuring, memory.
@@ -365,7 +369,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let floor = |step: &Step| match step {
             Step::Prune(step) => matches!(step.goal, PruneGoal::Floor { .. }),
             Step::PruneChannels(step) => matches!(step.goal, ChannelGoal::Floor { .. }),
-            Step::Quantize(_) => false,
+            Step::Quantize(_) | Step::Convert(_) => false,
         };
         let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
         let labelled = self.data.as_ref().is_some_and(|data| data.classes().is_some());
@@ -516,6 +520,17 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(())
     }
 
+    /// Gives the network's numbers another form.
+    fn convert(&mut self, step: &Conversion, work: &mut Work) -> Result<(), RunError> {
+        self.tell(RunEvent::Stage("convert"));
+        let samples = |data| TrainingSamples { data, samples: step.calibration_samples(), seed: self.retrain.seed };
+        let samples = self.data.as_ref().filter(|_| step.calibration_samples() > 0).map(samples);
+        let (graph, report) = quant::convert(&work.graph, step, samples.as_ref().map(|samples| samples as &dyn Calibration))?;
+        work.notes.extend(report.notes.iter().cloned().chain(step.untimed().map(String::from)));
+        (work.graph, work.conversion) = (graph, Some(report));
+        Ok(())
+    }
+
     /// Measures a network on one split.
     pub(crate) fn evaluate(&mut self, graph: &Graph, split: Split) -> Result<Evaluation, RunError> {
         let data = self.data.as_ref().ok_or_else(|| RunError::Recipe("nothing can be measured without data (hint: --data)".into()))?;
@@ -650,11 +665,17 @@ impl<'a, 'c> Workshop<'a, 'c> {
             (Some(original), Some(result)) => Some(MetricChange { original, result }),
             _ => None,
         };
-        let speed = if work.channels.is_empty() && work.quantization.is_none() { vec![] } else { self.speed(original, &candidate)? };
-        let mut quantization = work.quantization;
-        if let (Some(report), Some(runtime)) = (&mut quantization, self.context.onnxruntime) {
+        let timed = |step: &Step| match step {
+            Step::Prune(_) => false,
+            Step::PruneChannels(_) | Step::Quantize(_) => true,
+            Step::Convert(step) => step.untimed().is_none(),
+        };
+        let speed = if recipe.steps.iter().any(timed) { self.speed(original, &candidate)? } else { vec![] };
+        let (mut quantization, mut conversion) = (work.quantization, work.conversion);
+        let kernels = [quantization.as_mut().map(|report| &mut report.kernels), conversion.as_mut().map(|report| &mut report.kernels)];
+        if let (Some(kernels), Some(runtime)) = (kernels.into_iter().flatten().next(), self.context.onnxruntime) {
             match runtime.optimized(&candidate, self.context.threads) {
-                Ok(optimized) => report.kernels = Some(Kernels::of(&optimized)),
+                Ok(optimized) => *kernels = Some(Kernels::of(&optimized)),
                 Err(error) => work.notes.push(format!("the kernels that ONNX Runtime takes are not known: {error}")),
             }
         }
@@ -680,7 +701,11 @@ impl<'a, 'c> Workshop<'a, 'c> {
                 .then(|| format!("the test split contradicts the floor: {measured:.2} ({low:.2} to {high:.2}) where {limit:.2} must hold"))
         };
         let too_slow = || too_slow(&recipe.steps, speed.first()?);
-        let verdict = match work.missed.or_else(refuted).or_else(too_slow).or_else(|| no_gain(&size, recipe.dense, quantization.is_some()))
+        let verdict = match work
+            .missed
+            .or_else(refuted)
+            .or_else(too_slow)
+            .or_else(|| no_gain(&size, recipe.dense, quantization.is_some() || conversion.is_some()))
         {
             Some(reason) => Verdict::Missed(reason),
             None => Verdict::Met,
@@ -702,6 +727,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             speed,
             sensitivity: work.sensitivity,
             quantization,
+            conversion,
             rounds: work.rounds,
             size,
             verification,
@@ -739,7 +765,7 @@ fn too_slow(steps: &[Step], speed: &SpeedUp) -> Option<String> {
         Step::PruneChannels(ChannelPruning { goal: ChannelGoal::Remove { budget: Budget::Latency, fraction, .. }, .. }) => {
             Some(1.0 - fraction.value())
         }
-        Step::PruneChannels(_) | Step::Prune(_) | Step::Quantize(_) => None,
+        Step::PruneChannels(_) | Step::Prune(_) | Step::Quantize(_) | Step::Convert(_) => None,
     })?;
     let least = 1.0 / speed.interval.high;
     (least > asked).then(|| {

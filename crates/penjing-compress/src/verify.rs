@@ -15,6 +15,8 @@ use crate::run::RunError;
 pub(crate) const TOLERANCE: f64 = 1e-4;
 /// The same of a network that computes in integers, where runtimes may round halves to either side and what follows carries it on.
 const TOLERANCE_OF_CODES: f64 = 0.1;
+/// The same of a network that computes in 16-bit floats, which runtimes may round later.
+const TOLERANCE_OF_HALVES: f64 = 0.02;
 /// Samples that are run.
 const SAMPLES: usize = 16;
 
@@ -64,11 +66,10 @@ pub fn verify(
     match onnxruntime {
         Some(runtime) => {
             let outputs = runtime.open(path, threads)?.run(&inputs)?;
-            if in_integers(graph) {
+            if let Some(tolerance) = of_few_digits(graph) {
                 // As it is written first: kernels for integers may be less exact than what they stand for.
                 let as_written = SessionOptions { threads, optimize: false };
                 let written = runtime.load(&reread, as_written).run(&inputs, reread.outputs())?;
-                let tolerance = TOLERANCE_OF_CODES;
                 verification.onnxruntime =
                     Some(same_outputs("ONNX Runtime", &expected, &written, tolerance).map_err(RunError::NotVerified)?);
                 if let Err(difference) = same_outputs("ONNX Runtime", &expected, &outputs, tolerance) {
@@ -89,9 +90,16 @@ pub fn verify(
     Ok(verification)
 }
 
-/// Whether a runtime may compute some of the network in integers.
-fn in_integers(graph: &Graph) -> bool {
-    graph.nodes().any(|(_, node)| matches!(node.op, Op::QuantizeLinear(_) | Op::DynamicQuantizeLinear(_)))
+/// What is put down to rounding where a runtime may compute some of the network in integers or in 16-bit floats.
+fn of_few_digits(graph: &Graph) -> Option<f64> {
+    let any = |has: fn(&Op) -> bool| graph.nodes().any(|(_, node)| has(&node.op));
+    if any(|op| matches!(op, Op::QuantizeLinear(_) | Op::DynamicQuantizeLinear(_))) {
+        Some(TOLERANCE_OF_CODES)
+    } else if any(|op| matches!(op, Op::Cast(cast) if cast.to == DataType::Float16)) {
+        Some(TOLERANCE_OF_HALVES)
+    } else {
+        None
+    }
 }
 
 /// Number of initializers, all of which must be the same bits under the same name.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use penjing_compress::quant::correct_output::OutputCorrection;
 use penjing_compress::quant::targets::TargetName;
-use penjing_compress::quant::{Fit, Quantization, RangeMethod};
+use penjing_compress::quant::{Bfloat16, Conversion, Fit, Float16, Quantization, RangeMethod};
 use penjing_compress::{RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
 
@@ -27,18 +27,22 @@ pub(crate) struct Quantize {
     /// Where to write the quantized model
     #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
     output: Option<PathBuf>,
+    /// What numbers become: int8 (codes that the device computes on), fp16 (16-bit floats, computed on as such) or bf16 (storage)
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Precision::Int8)]
+    precision: Precision,
     /// The device: x86-vnni, x86-avx2, arm-dotprod, gpu-tensorrt, mcu or generic [default: this machine]
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
-    /// How the ranges of activations are chosen: min-max, moving-average, percentile, entropy or mse
-    #[arg(long, value_name = "METHOD", default_value = "mse")]
-    calibration: RangeMethod,
+    /// How the ranges of activations are chosen: min-max, moving-average, percentile, entropy or mse [default: mse]
+    #[arg(long, value_name = "METHOD")]
+    calibration: Option<RangeMethod>,
     /// Training samples that activations are observed on
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
     calibration_samples: usize,
     /// How the ranges of weights are chosen: min-max or mse; where sums would saturate (x86-avx2), these decide instead
-    #[arg(long, value_name = "METHOD", default_value = "min-max")]
-    weight_range: Fit,
+    /// [default: min-max]
+    #[arg(long, value_name = "METHOD")]
+    weight_range: Option<Fit>,
     /// Leave biases as they are instead of making up for what quantization shifts
     #[arg(long)]
     no_bias_correction: bool,
@@ -59,6 +63,17 @@ pub(crate) struct Quantize {
     zoo: ZooOptions,
 }
 
+/// What numbers become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    /// Codes of 8 bits
+    Int8,
+    /// 16-bit floats
+    Fp16,
+    /// The upper halves of 32-bit floats
+    Bf16,
+}
+
 impl Quantize {
     pub(crate) fn run(self, stop: StopFlag, threads: usize) -> Result<Goal> {
         self.run.execute(self.model.as_deref(), || self.recipe(), stop, threads)
@@ -68,7 +83,55 @@ impl Quantize {
         let (Some(model), Some(output)) = (&self.model, &self.output) else {
             return Err(Usage("name a model and, with -o, where to write the result".into()).into());
         };
-        let data = self.data.required(self.run.seed)?;
+        let settings = self.train.settings(self.run.seed)?;
+        let (step, data) = match self.precision {
+            Precision::Int8 => {
+                let data = self.data.required(self.run.seed)?;
+                (self.fixed_scales(), Some(data))
+            }
+            Precision::Fp16 => {
+                self.refuse("--precision fp16", &self.of_codes())?;
+                let step = Float16 { calibration_samples: self.calibration_samples, keep: self.keep.clone() };
+                (Step::Convert(Conversion::Fp16(step)), self.data.source(self.run.seed)?)
+            }
+            Precision::Bf16 => {
+                self.refuse("--precision bf16", &self.of_codes())?;
+                (Step::Convert(Conversion::Bf16(Bfloat16 { keep: self.keep.clone() })), self.data.source(self.run.seed)?)
+            }
+        };
+        Ok(Recipe {
+            version: RECIPE_VERSION,
+            model: model_source(model, &self.zoo, self.run.seed)?,
+            train: Some(settings),
+            retrain: Some(settings),
+            data,
+            metric_command: None,
+            output: output.clone(),
+            dense: false,
+            steps: vec![step],
+        })
+    }
+
+    /// Options that only integers with fixed scales have, and whether they are given.
+    fn of_codes(&self) -> [(&'static str, bool); 5] {
+        [
+            ("--target", self.target.is_some()),
+            ("--calibration", self.calibration.is_some()),
+            ("--weight-range", self.weight_range.is_some()),
+            ("--no-bias-correction", self.no_bias_correction),
+            ("--correct-output", self.correct_output.is_some()),
+        ]
+    }
+
+    fn refuse(&self, with: &str, options: &[(&str, bool)]) -> Result<()> {
+        match options.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Usage(format!("{option} means nothing with {with} (hint: leave one of them out)")).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The device: the one that is named, else this machine, said aloud.
+    fn device(&self) -> TargetName {
         let target = self.target.unwrap_or_else(|| {
             let here = TargetName::here();
             warn(&format!("target: {}, which this machine is (hint: --target for another)", here.0.name));
@@ -77,26 +140,18 @@ impl Quantize {
         if let Some(warning) = target.0.warning {
             warn(&format!("{}: {warning}", target.0.name));
         }
-        let settings = self.train.settings(self.run.seed)?;
-        let step = Quantization {
-            target,
-            calibration: self.calibration,
-            weight_range: self.weight_range,
+        target
+    }
+
+    fn fixed_scales(&self) -> Step {
+        Step::Quantize(Quantization {
+            target: self.device(),
+            calibration: self.calibration.unwrap_or(RangeMethod::Mse),
+            weight_range: self.weight_range.unwrap_or_default(),
             calibration_samples: self.calibration_samples,
             bias_correction: !self.no_bias_correction,
             correct_output: self.correct_output,
             keep: self.keep.clone(),
-        };
-        Ok(Recipe {
-            version: RECIPE_VERSION,
-            model: model_source(model, &self.zoo, self.run.seed)?,
-            train: Some(settings),
-            retrain: Some(settings),
-            data: Some(data),
-            metric_command: None,
-            output: output.clone(),
-            dense: false,
-            steps: vec![Step::Quantize(step)],
         })
     }
 }

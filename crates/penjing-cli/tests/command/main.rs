@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod compare;
+mod convert;
 mod interruption;
 mod patterns;
 mod quantize;

@@ -14,7 +14,7 @@ mod sparsegpt;
 mod stats;
 pub mod structured;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod weight_matrix;
 
 use std::collections::BTreeMap;

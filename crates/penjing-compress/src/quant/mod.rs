@@ -4,11 +4,14 @@
 //! cover; a [`Quantizer`] of both turns floats into codes and back. Jacob et al. 2018, "Quantization and Training of Neural Networks
 //! for Efficient Integer-Arithmetic-Only Inference"; QuantizeLinear-21 and DequantizeLinear-21 of ONNX.
 
+mod bfloat16;
 mod bias_correction;
 mod calibrate;
+mod conversion;
 pub mod correct_output;
 mod error;
 mod fit;
+mod float16;
 mod grid;
 mod kernels;
 mod last_layer;
@@ -24,10 +27,13 @@ mod scheme;
 mod static_quantization;
 pub mod targets;
 
+pub use bfloat16::Bfloat16;
 pub use bias_correction::corrections;
 pub use calibrate::{Calibrated, calibrate};
+pub use conversion::{Conversion, ConversionReport, ConvertedLayer, convert};
 pub use error::QuantError;
 pub use fit::Fit;
+pub use float16::Float16;
 pub use grid::{ALL_ZERO_SCALE, Grid};
 pub use kernels::Kernels;
 pub use last_layer::{CorrectedOutput, QualityChange};

@@ -114,6 +114,12 @@ pub enum QuantizeError {
         /// Why the first ones stay in float.
         why: String,
     },
+    /// No node can have another form.
+    #[error("nothing in this network can be converted: {why} (hint: `penjing inspect` lists its nodes)")]
+    NothingToConvert {
+        /// Why the first ones stay as they are.
+        why: String,
+    },
     /// A network that has codes already.
     #[error("node `{node}` says that this network is quantized already (hint: quantize the float network that it was made from)")]
     Quantized {
@@ -227,7 +233,7 @@ pub fn quantize(
     Ok((quantized, report))
 }
 
-fn on_codes(op: &Op) -> bool {
+pub(super) fn on_codes(op: &Op) -> bool {
     matches!(
         op,
         Op::QuantizeLinear(_)
@@ -287,7 +293,7 @@ fn depthwise(matrix: &WeightMatrix) -> bool {
 }
 
 /// 10·log₁₀(Σa² / Σ(a − b)²).
-fn sqnr(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn sqnr(a: &[f32], b: &[f32]) -> f64 {
     let signal: f64 = a.iter().map(|x| f64::from(*x).powi(2)).sum();
     let noise: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum();
     if noise == 0.0 { f64::INFINITY } else { 10.0 * (signal / noise).log10() }

@@ -1,0 +1,86 @@
+//! Other forms of a network's numbers, from the command to the file.
+
+use std::path::Path;
+use std::process::Command;
+
+use penjing_exec::cpu_executor;
+use penjing_exec::runtime::OnnxRuntime;
+use penjing_graph::{DataType, Graph, Tensor, onnx};
+use serde_json::Value;
+
+use super::{clothes, run};
+
+/// Quantizes `whole.onnx` to `OUT.onnx` with these options and gives the record.
+fn quantized(folder: &Path, out: &str, options: &[&str]) -> Value {
+    let file = format!("{out}.onnx");
+    let (out, err, code) = run(&[&["quantize", "whole.onnx", "-o", &file, "--json"], options].concat(), folder);
+    assert_eq!(code, Some(0), "{options:?}: {out}{err}");
+    serde_json::from_str(&out).expect("JSON")
+}
+
+fn bytes(record: &Value, of: &str) -> f64 {
+    record["size"][of]["bytes"].as_f64().expect("bytes")
+}
+
+/// ONNX's full checker passes the file, ONNX Runtime loads it, and gives what the built-in executor gives within `tolerance` of the
+/// largest output.
+fn sound(path: &Path, tolerance: f32) -> Graph {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/onnx/check.py");
+    let check = Command::new("python3").arg(script).arg(path).output();
+    let check = check.unwrap_or_else(|e| panic!("python3: {e} (hint: PATH=$(dirname $(scripts/python)):$PATH)"));
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.success(), "{said}(hint: where a module is missing, PATH=$(dirname $(scripts/python)):$PATH)");
+
+    let graph = onnx::read(path).expect("a model");
+    let input = [Tensor::new([2, 1, 28, 28], (0..2 * 28 * 28).map(|i| (i % 251) as f32 / 251.0).collect::<Vec<f32>>())];
+    let runtime = OnnxRuntime::find(None).expect("loads").expect("there is no ONNX Runtime (hint: scripts/test brings it)");
+    let ours = cpu_executor(&graph).and_then(|mut e| e.run(&input, graph.outputs())).expect("runs").remove(0);
+    let theirs = runtime.open(path, 1).and_then(|mut session| session.run(&input)).expect("runs").remove(0);
+    assert_eq!((ours.dtype(), theirs.dtype()), (DataType::Float, DataType::Float));
+    let (ours, theirs) = (ours.to_f32().expect("floats"), theirs.to_f32().expect("floats"));
+    let largest = ours.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+    let off = ours.iter().zip(&*theirs).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+    assert!(off <= tolerance, "{}: off by {off}", path.display());
+    graph
+}
+
+#[test]
+fn sixteen_bits_are_half_of_the_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    assert_eq!(run(&["train", "lenet-5", "--data", &data, "--epochs", "1", "-o", "whole.onnx"], folder.path()).2, Some(0));
+    for (precision, dtype, tolerance) in [("fp16", DataType::Float16, 0.005), ("bf16", DataType::Bfloat16, 1e-5)] {
+        let record = quantized(folder.path(), precision, &["--precision", precision, "--data", &data]);
+        assert!(bytes(&record, "result") < 0.52 * bytes(&record, "original"), "{precision}: {}", record["size"]);
+        assert_eq!(record["conversion"]["layers"].as_array().expect("layers").len(), 4, "{precision}");
+        assert!(record["test"]["flipped"].as_u64().expect("a number") <= 15, "{precision}: {}", record["test"]);
+        // No time is stated, and why is.
+        assert!(record.get("speed").is_none() && record["notes"].to_string().contains("ONNX Runtime"), "{precision}");
+        let graph = sound(&folder.path().join(format!("{precision}.onnx")), tolerance);
+        let large = graph.initializers().filter(|(_, t)| t.len() > 200);
+        assert!(large.into_iter().all(|(_, t)| t.dtype() == dtype), "{precision}");
+    }
+    // Without data too.
+    let record = quantized(folder.path(), "alone", &["--precision", "fp16", "--keep", "fc*"]);
+    assert!(record["notes"].to_string().contains("made-up inputs"), "{}", record["notes"]);
+    let kept: Vec<&str> = record["conversion"]["float"].as_array().expect("a list").iter().filter_map(|n| n["node"].as_str()).collect();
+    assert_eq!(kept, ["fc1", "fc2"]);
+}
+
+#[test]
+fn options_of_other_forms_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(run(&["new", "lenet-5", "-o", "whole.onnx"], folder.path()).2, Some(0));
+    for (args, text, code) in [
+        (&["--precision", "fp16", "--target", "generic"][..], "--target means nothing with --precision fp16", 2),
+        (&["--precision", "bf16", "--calibration", "entropy"], "--calibration means nothing with --precision bf16", 2),
+        (&["--precision", "fp15"], "fp16", 2),
+        (&["--precision", "bf16", "--keep", "nothing*"], "`nothing*` names no node", 1),
+        (&["--precision", "fp16", "--keep", "*"], "nothing in this network can be converted: `conv1`: it is to stay in float", 1),
+    ] {
+        let (_, err, exit) = run(&[&["quantize", "whole.onnx", "-o", "o.onnx"], args].concat(), folder.path());
+        assert!(err.contains(text), "{args:?}: {err}");
+        assert_eq!(exit, Some(code), "{args:?}: {err}");
+        assert!(!folder.path().join("o.onnx").exists() && !folder.path().join("o.run").exists(), "{args:?}");
+    }
+}
