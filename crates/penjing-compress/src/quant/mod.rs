@@ -37,7 +37,7 @@ pub use float16::Float16;
 pub use grid::{ALL_ZERO_SCALE, Grid};
 pub use kernels::Kernels;
 pub use last_layer::{CorrectedOutput, QualityChange};
-pub use number::{Codes, FloatFormat, Format, Number};
+pub use number::{Bits, Codes, FloatFormat, Format, Number};
 pub use observers::{Observer, RangeMethod};
 pub use plan::{LeftInFloat, Plan, QuantizedLayer};
 pub use qdq::Precision;

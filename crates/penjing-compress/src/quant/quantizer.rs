@@ -164,7 +164,7 @@ impl Quantizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quant::{ALL_ZERO_SCALE, Granularity, Number, Symmetry};
+    use crate::quant::{ALL_ZERO_SCALE, Bits, Granularity, Number, Symmetry};
     use proptest::prelude::*;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -175,8 +175,10 @@ mod tests {
 
     fn every_scheme() -> impl Iterator<Item = Scheme> {
         Number::all().flat_map(|number| {
-            [(Symmetry::Symmetric, false), (Symmetry::Asymmetric, false), (Symmetry::Symmetric, true), (Symmetry::Asymmetric, true)]
-                .map(|(symmetry, reduce_range)| Scheme { number, granularity: Granularity::Tensor, symmetry, reduce_range })
+            let symmetries = [Symmetry::Symmetric, Symmetry::Asymmetric];
+            let widths = [None, Bits::try_from(7).ok(), Bits::try_from(4).ok()];
+            let every = symmetries.into_iter().flat_map(move |symmetry| widths.map(|bits| (symmetry, bits)));
+            every.map(move |(symmetry, bits)| Scheme { number, granularity: Granularity::Tensor, symmetry, bits })
         })
     }
 
@@ -300,9 +302,9 @@ mod tests {
     fn seven_bits_cost_one() {
         let sample = normal_sample();
         let full = symmetric(Number::Int8, TENSOR);
-        let reduced = Scheme { reduce_range: true, ..full };
+        let reduced = Scheme { bits: Bits::try_from(7).ok(), ..full };
         let ratio = rmse(reduced, &[1], &sample, Fit::MinMax) / rmse(full, &[1], &sample, Fit::MinMax);
-        assert!((ratio - 127.0 / 64.0).abs() < 0.02, "{ratio}");
+        assert!((ratio - 127.0 / 63.0).abs() < 0.02, "{ratio}");
     }
 
     fn values() -> impl Strategy<Value = Vec<f32>> {

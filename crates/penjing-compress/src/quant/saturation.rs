@@ -2,7 +2,7 @@
 //! beyond them is cut and the result is wrong without a word. Pairs are neighbours along the sum that a product of matrices is.
 //!
 //! Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 2, PMADDUBSW. With weights from −64 to 64
-//! ([`super::Codes::reduced`]) it cannot happen.
+//! it cannot happen.
 
 use serde::{Deserialize, Serialize};
 

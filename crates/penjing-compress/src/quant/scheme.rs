@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::number::{Format, Number};
+use super::number::{Bits, Format, Number};
 
 /// How a tensor is quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +16,9 @@ pub struct Scheme {
     pub granularity: Granularity,
     /// Where zero lies. Floats are symmetric whatever is said.
     pub symmetry: Symmetry,
-    /// Only 7 of 8 bits are used: [`super::Codes::reduced`].
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reduce_range: bool,
+    /// Integers use only the codes of so many bits: [`super::Codes::of_bits`]. `None`: all that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<Bits>,
 }
 
 /// What shares a scale and a zero point.
@@ -54,23 +54,23 @@ pub enum Symmetry {
 impl Scheme {
     /// All bits of `number`.
     pub fn new(number: Number, granularity: Granularity, symmetry: Symmetry) -> Scheme {
-        Scheme { number, granularity, symmetry, reduce_range: false }
+        Scheme { number, granularity, symmetry, bits: None }
     }
 
     /// How its numbers are made of bits, with the codes that it uses.
     pub fn format(&self) -> Format {
-        match self.number.format() {
-            Format::Integer(codes) if self.reduce_range => Format::Integer(codes.reduced()),
-            format => format,
+        match (self.number.format(), self.bits) {
+            (Format::Integer(codes), Some(bits)) => Format::Integer(codes.of_bits(bits)),
+            (format, _) => format,
         }
     }
 }
 
 impl fmt::Display for Scheme {
-    /// `int8 per channel of axis 0, symmetric`.
+    /// `int8 per channel of axis 0, symmetric, 4 bits`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}, {}", self.number, self.granularity, self.symmetry)?;
-        if self.reduce_range { f.write_str(", 7 bits") } else { Ok(()) }
+        self.bits.map_or(Ok(()), |bits| write!(f, ", {bits} bits"))
     }
 }
 
@@ -105,9 +105,9 @@ mod tests {
         assert_eq!(text, "number = \"int4\"\nsymmetry = \"symmetric\"\n\n[granularity.block]\naxis = 0\nsize = 32\n");
         assert_eq!(toml::from_str::<Scheme>(&text).expect("read back"), scheme);
         assert_eq!(scheme.to_string(), "int4 in blocks of 32 along axis 0, symmetric");
-        let reduced = Scheme { number: Number::Int8, granularity: Granularity::Tensor, reduce_range: true, ..scheme };
-        assert_eq!(toml::from_str::<Scheme>(&toml::to_string(&reduced).expect("text")).expect("read back"), reduced);
-        assert_eq!(reduced.to_string(), "int8 per tensor, symmetric, 7 bits");
-        assert_eq!(reduced.format(), Format::Integer(Codes { low: -64, high: 64 }));
+        let narrow = Scheme { number: Number::Int8, granularity: Granularity::Tensor, bits: Bits::try_from(4).ok(), ..scheme };
+        assert_eq!(toml::from_str::<Scheme>(&toml::to_string(&narrow).expect("text")).expect("read back"), narrow);
+        assert_eq!(narrow.to_string(), "int8 per tensor, symmetric, 4 bits");
+        assert_eq!(narrow.format(), Format::Integer(Codes { low: -7, high: 7 }));
     }
 }

@@ -1,5 +1,7 @@
 //! Integers: whole numbers of steps from a zero point.
 
+use super::Bits;
+
 /// The codes that may be used, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codes {
@@ -25,14 +27,14 @@ impl Codes {
         (self.high - self.middle()).min(self.middle() - self.low)
     }
 
-    /// 7 of 8 bits, with which sums of products by VPMADDUBSW stay within 16 bits: 255 · (64 + 64) = 32,640 ≤ 32,767. Codes of other
-    /// widths stay as they are.
+    /// Those of so many bits, as many below zero as above where there are any below: −7 … 7 of −128 … 127 for 4 bits, 0 … 15 of 0 … 255.
+    /// No more than there are.
     #[must_use]
-    pub fn reduced(self) -> Codes {
-        match (self.low, self.high) {
-            (-128, 127) => Codes { low: -64, high: 64 },
-            (0, 255) => Codes { low: 0, high: 127 },
-            _ => self,
+    pub fn of_bits(self, bits: Bits) -> Codes {
+        let half = (1 << (bits.get() - 1)) - 1;
+        match self.low {
+            0.. => Codes { low: self.low, high: self.high.min(2 * half + 1) },
+            _ => Codes { low: self.low.max(-half), high: self.high.min(half) },
         }
     }
 
@@ -84,9 +86,12 @@ mod tests {
         let unsigned = Codes { low: 0, high: 255 };
         assert_eq!((INT8.middle(), INT8.half(), INT8.steps()), (0, 127, 255));
         assert_eq!((unsigned.middle(), unsigned.half()), (128, 127));
-        assert_eq!((INT8.reduced().half(), unsigned.reduced().half()), (64, 63));
         assert_eq!(Codes { low: -2, high: 1 }.half(), 1);
-        assert_eq!(Codes { low: -8, high: 7 }.reduced(), Codes { low: -8, high: 7 });
+        let of_bits = |codes: Codes, bits: u8| codes.of_bits(Bits::try_from(bits).expect("a width"));
+        assert_eq!([8, 7, 4, 2].map(|bits| of_bits(INT8, bits)), [127, 63, 7, 1].map(|half| Codes { low: -half, high: half }));
+        assert_eq!([8, 7, 4, 2].map(|bits| of_bits(unsigned, bits).high), [255, 127, 15, 3]);
+        // Narrow codes do not grow.
+        assert_eq!(of_bits(Codes { low: -2, high: 1 }, 4), Codes { low: -2, high: 1 });
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The numbers that stand for floats: integers with a scale and a zero point, or shorter floats.
 
+mod bits;
 mod float;
 mod integer;
 
@@ -9,6 +10,7 @@ use std::str::FromStr;
 use penjing_graph::DataType;
 use serde::{Deserialize, Serialize};
 
+pub use bits::Bits;
 pub use float::FloatFormat;
 pub(crate) use float::power_of_two;
 pub use integer::Codes;

@@ -42,7 +42,7 @@ pub const ALL: &[&Target] =
 const ONNX_RUNTIME_CPU: &[&str] = &["Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"];
 
 const fn activations(number: Number, symmetry: Symmetry) -> Scheme {
-    Scheme { number, granularity: Granularity::Tensor, symmetry, reduce_range: false }
+    Scheme { number, granularity: Granularity::Tensor, symmetry, bits: None }
 }
 
 /// A target by reference, as recipes name it.
