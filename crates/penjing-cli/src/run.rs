@@ -7,7 +7,7 @@ use clap::Args;
 use penjing_compress::prune::structured::{GroupChannels, GroupSensitivity};
 use penjing_compress::prune::{LayerSparsity, Mark};
 use penjing_compress::quant::correct_output::Quality;
-use penjing_compress::quant::{ConversionReport, ConvertedLayer, Kernels, LeftInFloat, QualityChange, QuantizationReport};
+use penjing_compress::quant::{Bits, Codes, ConversionReport, ConvertedLayer, Kernels, LeftInFloat, QualityChange, QuantizationReport};
 use penjing_compress::{
     BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Verdict, execute,
 };
@@ -234,6 +234,13 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
         ));
     }
     lines.extend(report.kernels.as_ref().map(kernels_line));
+    if report.weight_bits < Bits::default() {
+        let most = Codes { low: -128, high: 127 }.of_bits(report.weight_bits).high;
+        lines.push(format!(
+            "Weights of {} bits, held in codes of 8: -{most} to {most} alone, as convolutions have no kernels for less (smaller once compressed)",
+            report.weight_bits
+        ));
+    }
     lines.push(format!(
         "Quantized {} layers and {} activations for {}, calibrated with {} samples",
         report.layers.len(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::quant::correct_output::OutputCorrection;
 use penjing_compress::quant::targets::TargetName;
-use penjing_compress::quant::{Bfloat16, Conversion, Fit, Float16, Quantization, RangeMethod};
+use penjing_compress::quant::{Bfloat16, Bits, Conversion, Fit, Float16, Quantization, RangeMethod};
 use penjing_compress::{RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
 
@@ -39,8 +39,12 @@ pub(crate) struct Quantize {
     /// Training samples that activations are observed on
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
     calibration_samples: usize,
+    /// Bits of a weight, 2 to 8. Fewer than 8 are held in codes of 8 bits, -7 to 7 for 4 bits: convolutions have no kernels for less
+    /// [default: 8]
+    #[arg(long, value_name = "N")]
+    weight_bits: Option<Bits>,
     /// How the ranges of weights are chosen: min-max or mse; where sums would saturate (x86-avx2), these decide instead
-    /// [default: min-max]
+    /// [default: min-max, below 8 bits mse]
     #[arg(long, value_name = "METHOD")]
     weight_range: Option<Fit>,
     /// Leave biases as they are instead of making up for what quantization shifts
@@ -113,10 +117,11 @@ impl Quantize {
     }
 
     /// Options that only integers with fixed scales have, and whether they are given.
-    fn of_codes(&self) -> [(&'static str, bool); 5] {
+    fn of_codes(&self) -> [(&'static str, bool); 6] {
         [
             ("--target", self.target.is_some()),
             ("--calibration", self.calibration.is_some()),
+            ("--weight-bits", self.weight_bits.is_some()),
             ("--weight-range", self.weight_range.is_some()),
             ("--no-bias-correction", self.no_bias_correction),
             ("--correct-output", self.correct_output.is_some()),
@@ -144,10 +149,12 @@ impl Quantize {
     }
 
     fn fixed_scales(&self) -> Step {
+        let bits = self.weight_bits.unwrap_or_default();
         Step::Quantize(Quantization {
             target: self.device(),
             calibration: self.calibration.unwrap_or(RangeMethod::Mse),
-            weight_range: self.weight_range.unwrap_or_default(),
+            weight_range: self.weight_range.unwrap_or(if bits < Bits::default() { Fit::Mse } else { Fit::MinMax }),
+            weight_bits: bits,
             calibration_samples: self.calibration_samples,
             bias_correction: !self.no_bias_correction,
             correct_output: self.correct_output,

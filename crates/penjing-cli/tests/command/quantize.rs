@@ -47,6 +47,25 @@ fn eight_bits_keep_what_the_network_knows() {
 }
 
 #[test]
+fn four_bits_are_held_in_codes_of_eight() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-300-100");
+    let quantize = ["quantize", "whole.onnx", "--data", &data, "--weight-bits", "4", "-o", "w4a8.onnx"];
+    let (out, err, code) = run(&quantize, folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("Weights of 4 bits, held in codes of 8: -7 to 7 alone"), "{out}");
+    // Codes of 4 bits cannot saturate 16, on no processor.
+    assert!(!out.contains("Scales widened"), "{out}");
+    let graph = onnx::read(folder.path().join("w4a8.onnx")).expect("a model");
+    let codes: Vec<i64> = graph
+        .initializers()
+        .filter(|(_, t)| t.dtype() == penjing_graph::DataType::Int8 && t.dims().len() == 2)
+        .flat_map(|(_, t)| t.to_i64().expect("integers").into_owned())
+        .collect();
+    assert_eq!((codes.len(), codes.iter().min(), codes.iter().max()), (266_200, Some(&-7), Some(&7)));
+}
+
+#[test]
 fn onnx_runtime_gives_what_the_built_in_executor_gives() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = trained(folder.path(), "lenet-5");
@@ -83,6 +102,7 @@ fn what_cannot_be_quantized_is_said() {
         (&["m.onnx"][..], "--data", 2),
         (&["m.onnx", "--data", &data, "--target", "vax"], "x86-vnni, x86-avx2", 2),
         (&["m.onnx", "--data", &data, "--calibration", "kl"], "entropy", 2),
+        (&["m.onnx", "--data", &data, "--weight-bits", "9"], "`9` is no number of bits for weights (hint: 2 to 8)", 2),
         (&["m.onnx", "--data", &data, "--calibration-samples", "0"], "whole number from 1", 2),
     ] {
         let (_, err, exit) = run(&[&["quantize", "-o", "o.onnx"], args].concat(), folder.path());

@@ -6,7 +6,7 @@ use penjing_graph::ops::{DequantizeLinear, QuantizeLinear};
 use penjing_graph::{DataType, Edit, Graph, GraphError, NodeId, Tensor, ValueId};
 
 use super::plan::Plan;
-use super::{Granularity, Number, QuantError, Quantizer, Scheme, Symmetry};
+use super::{Bits, Granularity, Number, QuantError, Quantizer, Scheme, Symmetry};
 
 /// How activations and weights are quantized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,10 +22,12 @@ pub struct Precision {
 }
 
 impl Precision {
-    /// The scheme of a weight whose output channels lie along `axis`.
-    pub fn of_weight(&self, axis: usize) -> Scheme {
+    /// The scheme of a weight of so many bits whose output channels lie along `axis`. Fewer bits than the type has are its smallest codes,
+    /// since convolutions have kernels for whole bytes alone.
+    pub fn of_weight(&self, axis: usize, bits: Bits) -> Scheme {
         let granularity = if self.per_channel { Granularity::Channel { axis } } else { Granularity::Tensor };
-        Scheme::new(self.weights, granularity, Symmetry::Symmetric)
+        let narrow = u32::from(bits.get()) < self.weights.bits();
+        Scheme { bits: narrow.then_some(bits), ..Scheme::new(self.weights, granularity, Symmetry::Symmetric) }
     }
 }
 

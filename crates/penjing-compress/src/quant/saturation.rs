@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Granularity, QuantError, Range};
+use super::{Format, Granularity, QuantError, Range, Scheme};
 use crate::prune::WeightMatrix;
 
 /// How many of the sums of two products do not fit 16 bits.
@@ -106,6 +106,14 @@ fn check_rows(what: &'static str, given: usize, depth: usize) -> Result<(), Quan
     if depth > 0 && given == expected { Ok(()) } else { Err(QuantError::Length { what, given, expected }) }
 }
 
+/// Whether 255 times two codes of a symmetric scheme can leave 16 bits.
+pub(super) fn can_leave_16_bits(scheme: &Scheme) -> bool {
+    match scheme.format() {
+        Format::Integer(codes) => 2 * 255 * codes.half() > i32::from(i16::MAX),
+        Format::Float(_) => false,
+    }
+}
+
 /// The range of each row of a weight, or of all rows together, in which no sum of two neighbouring products with codes of 8 bits, 0 to
 /// 255, leaves 16 bits: |w₁ + w₂| stands for at most 127, so that two rounded codes sum to at most 128, and 128 · 255 < 2¹⁵. Kernels sum
 /// along the kernel first or along the channels first: neighbours in either order are kept apart.
@@ -170,6 +178,16 @@ mod tests {
         let seven_bits = [64, 64, -64, -64];
         assert!(SaturationBound::of(&seven_bits, 4).expect("one row").is_safe());
         assert_eq!(Saturation::of(&[255; 4], &seven_bits, 4).expect("rows").saturated, 0);
+    }
+
+    #[test]
+    fn seven_bits_leave_room_for_every_pair() {
+        // 2 · 255 · 127 = 64,770 > 32,767; 2 · 255 · 63 = 32,130.
+        let scheme = |bits: u8| crate::quant::Scheme {
+            bits: crate::quant::Bits::try_from(bits).ok(),
+            ..crate::quant::Scheme::new(crate::quant::Number::Int8, Granularity::Tensor, crate::quant::Symmetry::Symmetric)
+        };
+        assert_eq!([8, 7, 4].map(|bits| can_leave_16_bits(&scheme(bits))), [true, false, false]);
     }
 
     #[test]

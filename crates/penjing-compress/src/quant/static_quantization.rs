@@ -15,9 +15,9 @@ use super::correct_output::OutputCorrection;
 use super::last_layer::{CorrectedOutput, classifier, fitted, folded};
 use super::plan::{LeftInFloat, Plan};
 use super::qdq::{AssembleError, Parts, assemble};
-use super::saturation::unsaturated;
+use super::saturation::{can_leave_16_bits, unsaturated};
 use super::targets::TargetName;
-use super::{Fit, Kernels, QuantError, Quantizer, RangeMethod};
+use super::{Bits, Fit, Kernels, QuantError, Quantizer, RangeMethod};
 use crate::prune::structured::matches;
 use crate::prune::{Calibration, WeightMatrix};
 
@@ -35,6 +35,9 @@ pub struct Quantization {
     /// How the ranges of weights are chosen.
     #[serde(default)]
     pub weight_range: Fit,
+    /// Bits of a weight. What is fewer than 8 is held in codes of 8 bits, of which only the smallest are used.
+    #[serde(default)]
+    pub weight_bits: Bits,
     /// Training samples that activations are observed on.
     pub calibration_samples: usize,
     /// Whether biases make up for the means that quantization shifts.
@@ -84,6 +87,8 @@ pub struct ActivationCodes {
 pub struct QuantizationReport {
     /// What it was done for.
     pub target: TargetName,
+    /// Bits of a weight.
+    pub weight_bits: Bits,
     /// Samples that activations were observed on.
     pub samples: usize,
     /// How long calibration and corrections took.
@@ -222,6 +227,7 @@ pub fn quantize(
     };
     let report = QuantizationReport {
         target: settings.target,
+        weight_bits: settings.weight_bits,
         samples,
         seconds: started.elapsed().as_secs_f64(),
         layers: layers.collect(),
@@ -259,9 +265,10 @@ fn weight_codes(
         let node = graph.node(layer.node);
         let name = &graph.value(layer.weight).name;
         let Some((dims, values)) = graph.tensor(layer.weight).and_then(|t| Some((t.dims(), t.to_f32()?))) else { continue };
-        let scheme = precision.of_weight(layer.axis);
+        let scheme = precision.of_weight(layer.axis, settings.weight_bits);
         let plain = Quantizer::fit(scheme, dims, &values, settings.weight_range).map_err(|e| e.of(name))?;
-        let summed = WeightMatrix::of(graph, &consumers, layer.weight).filter(|matrix| precision.pairs_saturate && !depthwise(matrix));
+        let saturates = precision.pairs_saturate && can_leave_16_bits(&scheme);
+        let summed = WeightMatrix::of(graph, &consumers, layer.weight).filter(|matrix| saturates && !depthwise(matrix));
         let (quantizer, widened) = match summed {
             // The range of the weights decides less than that of their sums.
             Some(matrix) => {
