@@ -66,12 +66,12 @@ pub fn verify(
     match onnxruntime {
         Some(runtime) => {
             let outputs = runtime.open(path, threads)?.run(&inputs)?;
-            if let Some(tolerance) = of_few_digits(graph) {
+            if let Some([of_written, tolerance]) = of_few_digits(graph) {
                 // As it is written first: kernels for integers may be less exact than what they stand for.
                 let as_written = SessionOptions { threads, optimize: false };
                 let written = runtime.load(&reread, as_written).run(&inputs, reread.outputs())?;
                 verification.onnxruntime =
-                    Some(same_outputs("ONNX Runtime", &expected, &written, tolerance).map_err(RunError::NotVerified)?);
+                    Some(same_outputs("ONNX Runtime", &expected, &written, of_written).map_err(RunError::NotVerified)?);
                 if let Err(difference) = same_outputs("ONNX Runtime", &expected, &outputs, tolerance) {
                     let hint = "(hint: --target with this machine, which is the default)";
                     verification
@@ -90,13 +90,16 @@ pub fn verify(
     Ok(verification)
 }
 
-/// What is put down to rounding where a runtime may compute some of the network in integers or in 16-bit floats.
-fn of_few_digits(graph: &Graph) -> Option<f64> {
+/// What is put down to rounding, in the file as it is written and as a runtime optimises it, where that may compute some of the network
+/// in integers or in 16-bit floats.
+fn of_few_digits(graph: &Graph) -> Option<[f64; 2]> {
     let any = |has: fn(&Op) -> bool| graph.nodes().any(|(_, node)| has(&node.op));
     if any(|op| matches!(op, Op::QuantizeLinear(_) | Op::DynamicQuantizeLinear(_))) {
-        Some(TOLERANCE_OF_CODES)
+        Some([TOLERANCE_OF_CODES; 2])
+    } else if any(|op| matches!(op, Op::DequantizeLinear(_))) {
+        Some([TOLERANCE, TOLERANCE_OF_CODES])
     } else if any(|op| matches!(op, Op::Cast(cast) if cast.to == DataType::Float16)) {
-        Some(TOLERANCE_OF_HALVES)
+        Some([TOLERANCE_OF_HALVES; 2])
     } else {
         None
     }

@@ -304,7 +304,7 @@ enum Change {
     Initializer { name: String, tensor: Tensor },
     SetTensor { value: ValueId, tensor: Tensor },
     AddNode { name: String, op: Box<Op>, inputs: Vec<Option<ValueId>>, outputs: Vec<String> },
-    InsertBehind { node: NodeId, index: usize, name: String, op: Box<Op>, between: String },
+    InsertBehind { node: NodeId, index: usize, name: String, op: Box<Op>, others: Vec<Option<ValueId>>, between: String },
     SetOp { node: NodeId, op: Box<Op>, inputs: Vec<Option<ValueId>> },
     SetOutput { node: NodeId, index: usize, value: Option<ValueId> },
     RemoveNode(NodeId),
@@ -372,16 +372,25 @@ impl Edit {
         ids
     }
 
-    /// Puts a node of one input between a node and its output `index`: the output's value keeps its name and its readers, and is given
-    /// by the new node, which reads the value that is returned, called `between`.
+    /// Puts a node between a node and its output `index`: the output's value keeps its name and its readers, and is given by the new
+    /// node, which reads the value that is returned, called `between`, and after it `others`.
     pub fn insert_behind(
         &mut self,
         (node, index): (NodeId, usize),
         name: impl Into<String>,
         op: impl Into<Op>,
+        others: &[ValueId],
         between: impl Into<String>,
     ) -> ValueId {
-        self.changes.push(Change::InsertBehind { node, index, name: name.into(), op: Box::new(op.into()), between: between.into() });
+        let others = others.iter().copied().map(Some).collect();
+        self.changes.push(Change::InsertBehind {
+            node,
+            index,
+            name: name.into(),
+            op: Box::new(op.into()),
+            others,
+            between: between.into(),
+        });
         self.new_nodes += 1;
         self.next_value()
     }
@@ -458,13 +467,16 @@ impl Change {
                 let outputs = outputs.into_iter().map(|name| Some(new_value(graph, names, name))).collect();
                 graph.nodes.push(Some(Node { name, op: *op, inputs, outputs, captures: vec![], source: None, edited: false }));
             }
-            Change::InsertBehind { node, index, name, op, between } => {
+            Change::InsertBehind { node, index, name, op, others, between } => {
+                for id in others.iter().flatten() {
+                    known(graph, *id)?;
+                }
                 let between = new_value(graph, names, between);
                 let before = existing(graph, node)?;
                 let missing = || format!("node `{}` has no output number {index}", before.name);
                 let output = before.outputs.get(index).copied().flatten().ok_or_else(missing)?;
                 (before.outputs[index], before.edited) = (Some(between), true);
-                let (inputs, outputs) = (vec![Some(between)], vec![Some(output)]);
+                let (inputs, outputs) = ([vec![Some(between)], others].concat(), vec![Some(output)]);
                 graph.nodes.push(Some(Node { name, op: *op, inputs, outputs, captures: vec![], source: None, edited: false }));
             }
             Change::SetOp { node, op, inputs } => {

@@ -1,7 +1,7 @@
 //! Passes over single nodes: what they change, by hand, and when they say no.
 
 use penjing_graph::ops::{Activation, BatchNormalization, Binary, Conv, ConvTranspose, Dropout, Gemm, Identity, MatMul, Op, Unary, Window};
-use penjing_graph::passes::{self, DropIdentity, FoldBatchNorm, Pass, Report};
+use penjing_graph::passes::{self, DropIdentity, FoldBatchNorm, GemmToMatMul, Pass, Report};
 use penjing_graph::{DataType, Dim, Graph, GraphBuilder, Tensor, ValueId};
 
 fn run(pass: &dyn Pass, graph: &mut Graph) -> Report {
@@ -202,4 +202,24 @@ fn normalisation_that_cannot_be_folded_says_why() {
 fn every_pass_has_a_name_of_its_own() {
     let names: std::collections::BTreeSet<&str> = passes::ALL.iter().map(|pass| pass.name()).collect();
     assert_eq!(names.len(), passes::ALL.len());
+}
+
+#[test]
+fn a_gemm_is_a_product_and_a_sum() {
+    let mut b = GraphBuilder::new("gemms");
+    let x = b.input("x", DataType::Float, [Dim::symbol("N"), 2.into()]);
+    let w = b.tensor("w", Tensor::new([3, 2], vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let bias = b.tensor("bias", vector(&[0.5, 0.0, -0.5]));
+    let gemm = Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    let y = b.node("y", gemm, &[x, w, bias]);
+    let scaled = b.node("scaled", Gemm { alpha: 2.0, ..gemm }, &[x, w]);
+    let mut graph = b.output(y).output(scaled).finish().expect("a graph");
+    let report = run(&GemmToMatMul, &mut graph);
+    assert_eq!(report, Report { applied: vec!["y".into()], skipped: vec![("scaled".into(), "it scales what it adds up")] });
+    let nodes: Vec<(&str, &str)> = graph.nodes().map(|(_, node)| (node.name.as_str(), node.op.op_type())).collect();
+    assert_eq!(nodes, [("y", "MatMul"), ("scaled", "Gemm"), ("y.Add", "Add")]);
+    // The other reader keeps the weight as it is.
+    assert_eq!((elements(&graph, "y.weight"), elements(&graph, "w")[1]), (vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0], 2.0));
+    assert_eq!(graph.outputs(), [y, scaled]);
+    assert_eq!(graph.value(y).shape.as_deref(), Some(&[Dim::symbol("N"), 3.into()][..]));
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::quant::correct_output::OutputCorrection;
 use penjing_compress::quant::targets::TargetName;
-use penjing_compress::quant::{Bfloat16, Bits, Conversion, Fit, Float16, Quantization, RangeMethod};
+use penjing_compress::quant::{Bfloat16, Bits, Conversion, Dynamic, Fit, Float16, Number, Quantization, RangeMethod, Rounding, WeightOnly};
 use penjing_compress::{RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
 
@@ -30,6 +30,19 @@ pub(crate) struct Quantize {
     /// What numbers become: int8 (codes that the device computes on), fp16 (16-bit floats, computed on as such) or bf16 (storage)
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Precision::Int8)]
     precision: Precision,
+    /// Where codes stand: static (weights and activations, ranges from data), dynamic (products, ranges found while the network runs) or
+    /// weight-only (products, in blocks) [default: static]
+    #[arg(long, value_name = "NAME", value_enum)]
+    placement: Option<Placement>,
+    /// What weights alone are stored as: int8, uint8, int4, uint4, int2 or uint2 [default: int4]
+    #[arg(long, value_name = "TYPE")]
+    weight_type: Option<Number>,
+    /// How many weights alone share a scale, from 16 on [default: 32]
+    #[arg(long, value_name = "N", value_parser = count)]
+    block_size: Option<usize>,
+    /// How weights alone become codes: nearest, or gptq, which looks at data [default: nearest]
+    #[arg(long, value_name = "METHOD", value_enum)]
+    rounding: Option<RoundingName>,
     /// The device: x86-vnni, x86-avx2, arm-dotprod, gpu-tensorrt, mcu or generic [default: this machine]
     #[arg(long, value_name = "NAME")]
     target: Option<TargetName>,
@@ -78,6 +91,26 @@ enum Precision {
     Bf16,
 }
 
+/// Where codes stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Placement {
+    /// At weights and activations, with scales fixed by calibration
+    Static,
+    /// At products, with scales of activations found while the network runs
+    Dynamic,
+    /// At weights of products, in blocks
+    WeightOnly,
+}
+
+/// How weights alone become codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RoundingName {
+    /// Each to the nearest
+    Nearest,
+    /// So that weights not yet rounded make up for what was lost
+    Gptq,
+}
+
 impl Quantize {
     pub(crate) fn run(self, stop: StopFlag, threads: usize) -> Result<Goal> {
         self.run.execute(self.model.as_deref(), || self.recipe(), stop, threads)
@@ -88,20 +121,12 @@ impl Quantize {
             return Err(Usage("name a model and, with -o, where to write the result".into()).into());
         };
         let settings = self.train.settings(self.run.seed)?;
-        let (step, data) = match self.precision {
-            Precision::Int8 => {
-                let data = self.data.required(self.run.seed)?;
-                (self.fixed_scales(), Some(data))
+        let step = self.step()?;
+        let data = match &step {
+            Step::Quantize(_) | Step::Convert(Conversion::WeightOnly(WeightOnly { rounding: Rounding::Gptq { .. }, .. })) => {
+                Some(self.data.required(self.run.seed)?)
             }
-            Precision::Fp16 => {
-                self.refuse("--precision fp16", &self.of_codes())?;
-                let step = Float16 { calibration_samples: self.calibration_samples, keep: self.keep.clone() };
-                (Step::Convert(Conversion::Fp16(step)), self.data.source(self.run.seed)?)
-            }
-            Precision::Bf16 => {
-                self.refuse("--precision bf16", &self.of_codes())?;
-                (Step::Convert(Conversion::Bf16(Bfloat16 { keep: self.keep.clone() })), self.data.source(self.run.seed)?)
-            }
+            Step::Convert(_) | Step::Prune(_) | Step::PruneChannels(_) => self.data.source(self.run.seed)?,
         };
         Ok(Recipe {
             version: RECIPE_VERSION,
@@ -116,16 +141,55 @@ impl Quantize {
         })
     }
 
-    /// Options that only integers with fixed scales have, and whether they are given.
-    fn of_codes(&self) -> [(&'static str, bool); 6] {
-        [
-            ("--target", self.target.is_some()),
+    fn step(&self) -> Result<Step> {
+        let ranges = [
             ("--calibration", self.calibration.is_some()),
             ("--weight-bits", self.weight_bits.is_some()),
-            ("--weight-range", self.weight_range.is_some()),
             ("--no-bias-correction", self.no_bias_correction),
             ("--correct-output", self.correct_output.is_some()),
-        ]
+        ];
+        let blocks = [
+            ("--weight-type", self.weight_type.is_some()),
+            ("--block-size", self.block_size.is_some()),
+            ("--rounding", self.rounding.is_some()),
+        ];
+        let device = [("--target", self.target.is_some())];
+        let codes = [("--placement", self.placement.is_some()), ("--weight-range", self.weight_range.is_some())];
+        let keep = self.keep.clone();
+        let conversion = match (self.precision, self.placement.unwrap_or(Placement::Static)) {
+            (Precision::Fp16, _) => {
+                self.refuse("--precision fp16", &[&ranges[..], &blocks, &device, &codes].concat())?;
+                Conversion::Fp16(Float16 { calibration_samples: self.calibration_samples, keep })
+            }
+            (Precision::Bf16, _) => {
+                self.refuse("--precision bf16", &[&ranges[..], &blocks, &device, &codes].concat())?;
+                Conversion::Bf16(Bfloat16 { keep })
+            }
+            (Precision::Int8, Placement::Static) => {
+                self.refuse("--placement static", &blocks)?;
+                return Ok(self.fixed_scales());
+            }
+            (Precision::Int8, Placement::Dynamic) => {
+                self.refuse("--placement dynamic", &[&ranges[..], &blocks].concat())?;
+                Conversion::Dynamic(Dynamic { target: self.device(), weight_range: self.weight_range.unwrap_or_default(), keep })
+            }
+            (Precision::Int8, Placement::WeightOnly) => {
+                self.refuse("--placement weight-only", &[&ranges[..], &device].concat())?;
+                let weight_type = self.weight_type.unwrap_or(Number::Int4);
+                let rounding = match self.rounding {
+                    None | Some(RoundingName::Nearest) => Rounding::Nearest,
+                    Some(RoundingName::Gptq) => Rounding::Gptq { calibration_samples: self.calibration_samples },
+                };
+                Conversion::WeightOnly(WeightOnly {
+                    weight_type,
+                    block_size: self.block_size.unwrap_or(32),
+                    weight_range: self.weight_range.unwrap_or(if weight_type.bits() < 8 { Fit::Mse } else { Fit::MinMax }),
+                    rounding,
+                    keep,
+                })
+            }
+        };
+        Ok(Step::Convert(conversion))
     }
 
     fn refuse(&self, with: &str, options: &[(&str, bool)]) -> Result<()> {

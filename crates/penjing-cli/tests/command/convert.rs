@@ -68,6 +68,50 @@ fn sixteen_bits_are_half_of_the_file() {
 }
 
 #[test]
+fn products_of_codes_need_no_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    assert_eq!(run(&["train", "lenet-5", "--data", &data, "--epochs", "1", "-o", "whole.onnx"], folder.path()).2, Some(0));
+    let record = quantized(folder.path(), "dynamic", &["--placement", "dynamic", "--target", "x86-avx2", "--data", &data]);
+    assert_eq!(record["conversion"]["kernels"]["integer"]["DynamicQuantizeMatMul"], 2, "{}", record["conversion"]["kernels"]);
+    assert!(record["test"]["flipped"].as_u64().expect("a number") <= 15, "{}", record["test"]);
+    assert!(bytes(&record, "result") < 0.3 * bytes(&record, "original"), "{}", record["size"]);
+    assert_eq!(record["speed"].as_array().map(Vec::len), Some(2));
+    sound(&folder.path().join("dynamic.onnx"), 0.02);
+    let record = quantized(folder.path(), "alone", &["--placement", "dynamic", "--target", "generic"]);
+    let float: Vec<&str> = record["conversion"]["float"].as_array().expect("a list").iter().filter_map(|n| n["node"].as_str()).collect();
+    assert_eq!(float, ["conv1", "conv2"]);
+}
+
+#[test]
+fn weights_alone_are_codes_in_blocks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    assert_eq!(run(&["train", "lenet-300-100", "--data", &data, "--epochs", "1", "-o", "whole.onnx"], folder.path()).2, Some(0));
+    let of_test = |name: &str, options: &[&str]| {
+        let record = quantized(folder.path(), name, &[&["--placement", "weight-only", "--data", &data], options].concat());
+        // ONNX Runtime may compute on codes of activations too, where it is asked to optimise.
+        sound(&folder.path().join(format!("{name}.onnx")), 0.05);
+        let layers = record["conversion"]["layers"].as_array().map(Vec::len).expect("layers");
+        assert_eq!(record["conversion"]["kernels"]["integer"]["MatMulNBits"], layers, "{name}: {}", record["conversion"]["kernels"]);
+        (bytes(&record, "result") / bytes(&record, "original"), layers, record["test"]["flipped"].as_u64().expect("a number"))
+    };
+    // Bits of a code, and of a scale and a zero point for each block.
+    let (size, layers, flipped) = of_test("int8", &["--weight-type", "int8"]);
+    assert!(size < 9.3 / 32.0 && layers == 3 && flipped <= 15, "{size} {layers} {flipped}");
+    let (size, layers, nearest) = of_test("int4", &[]);
+    assert!(size < 5.3 / 32.0 && layers == 3 && nearest <= 150, "{size} {layers} {nearest}");
+    let (size, _, flipped) = of_test("gptq", &["--rounding", "gptq"]);
+    assert!(size < 5.3 / 32.0 && flipped < nearest, "{size} {flipped} {nearest}");
+    let (size, ..) = of_test("uint4", &["--weight-type", "uint4", "--block-size", "64"]);
+    assert!(size < 4.9 / 32.0, "{size}");
+    let (size, layers, _) = of_test("int2", &["--weight-type", "int2", "--block-size", "16", "--rounding", "gptq"]);
+    assert!(size < 4.4 / 32.0 && layers == 2, "{size} {layers}");
+    let alone = quantized(folder.path(), "alone", &["--placement", "weight-only"]);
+    assert!(bytes(&alone, "result") < 5.3 / 32.0 * bytes(&alone, "original"), "{}", alone["size"]);
+}
+
+#[test]
 fn options_of_other_forms_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     assert_eq!(run(&["new", "lenet-5", "-o", "whole.onnx"], folder.path()).2, Some(0));
@@ -75,6 +119,13 @@ fn options_of_other_forms_are_refused() {
         (&["--precision", "fp16", "--target", "generic"][..], "--target means nothing with --precision fp16", 2),
         (&["--precision", "bf16", "--calibration", "entropy"], "--calibration means nothing with --precision bf16", 2),
         (&["--precision", "fp15"], "fp16", 2),
+        (&["--precision", "fp16", "--placement", "dynamic"], "--placement means nothing with --precision fp16", 2),
+        (&["--placement", "dynamic", "--block-size", "32"], "--block-size means nothing with --placement dynamic", 2),
+        (&["--placement", "weight-only", "--target", "generic"], "--target means nothing with --placement weight-only", 2),
+        (&["--placement", "weight-only", "--rounding", "gptq"], "--data", 2),
+        (&["--placement", "weight-only", "--block-size", "8"], "blocks of 8 stay in float", 1),
+        (&["--placement", "weight-only", "--weight-type", "int16"], "int4", 1),
+        (&["--placement", "dynamic", "--target", "gpu-tensorrt"], "cannot find scales while it runs", 1),
         (&["--precision", "bf16", "--keep", "nothing*"], "`nothing*` names no node", 1),
         (&["--precision", "fp16", "--keep", "*"], "nothing in this network can be converted: `conv1`: it is to stay in float", 1),
     ] {

@@ -10,7 +10,7 @@ mod pattern;
 mod pruning;
 mod schedule;
 mod select;
-mod sparsegpt;
+pub(crate) mod sparsegpt;
 mod stats;
 pub mod structured;
 #[cfg(test)]

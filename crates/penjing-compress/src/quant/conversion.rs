@@ -4,8 +4,10 @@ use penjing_graph::{Graph, Node};
 use serde::{Deserialize, Serialize};
 
 use super::bfloat16::{Bfloat16, to_bfloat16};
+use super::dynamic::{Dynamic, to_dynamic};
 use super::float16::{Float16, to_float16};
 use super::static_quantization::on_codes;
+use super::weight_only::{Rounding, WeightOnly, to_weight_only};
 use super::{Kernels, LeftInFloat, QuantizeError, prepared};
 use crate::prune::Calibration;
 use crate::prune::structured::matches;
@@ -18,6 +20,10 @@ pub enum Conversion {
     Fp16(Float16),
     /// Weights stored as the upper halves of 32-bit floats, computation in 32 bits.
     Bf16(Bfloat16),
+    /// Products of codes of 8 bits, the scales of activations found while the network runs.
+    Dynamic(Dynamic),
+    /// Weights stored as codes in blocks, computation in 32-bit floats unless the runtime knows better.
+    WeightOnly(WeightOnly),
 }
 
 impl Conversion {
@@ -25,7 +31,8 @@ impl Conversion {
     pub fn calibration_samples(&self) -> usize {
         match self {
             Conversion::Fp16(Float16 { calibration_samples, .. }) => *calibration_samples,
-            Conversion::Bf16(_) => 0,
+            Conversion::WeightOnly(WeightOnly { rounding: Rounding::Gptq { calibration_samples }, .. }) => *calibration_samples,
+            Conversion::Bf16(_) | Conversion::Dynamic(_) | Conversion::WeightOnly(WeightOnly { rounding: Rounding::Nearest, .. }) => 0,
         }
     }
 
@@ -37,6 +44,7 @@ impl Conversion {
                  (hint: `penjing bench` on the device)",
             ),
             Conversion::Bf16(_) => Some("bf16 is storage here: ONNX Runtime makes 32-bit floats of it when it loads the model"),
+            Conversion::Dynamic(_) | Conversion::WeightOnly(_) => None,
         }
     }
 }
@@ -92,6 +100,8 @@ pub fn convert(
     let (converted, report) = match conversion {
         Conversion::Fp16(settings) => to_float16(graph, settings, calibration)?,
         Conversion::Bf16(settings) => to_bfloat16(graph, settings)?,
+        Conversion::Dynamic(settings) => to_dynamic(graph, settings)?,
+        Conversion::WeightOnly(settings) => to_weight_only(graph, settings, calibration)?,
     };
     if report.layers.is_empty() && report.nodes == 0 {
         let why = report.float.iter().take(3).map(|left| format!("`{}`: {}", left.node, left.reason)).collect::<Vec<_>>().join("; ");

@@ -60,14 +60,16 @@ pub(crate) fn ranges(scheme: &Scheme, layout: &Layout, values: &[f32], fit: Fit)
     // All at once, so that an error counts all of them.
     Range::of(values)?;
     let groups = gather(layout, values);
-    let of_group = |group: &Vec<f32>| {
-        let full = Range::of(group)?.unwrap_or(Range { min: 0.0, max: 0.0 });
-        Ok(match fit {
-            Fit::MinMax => full,
-            Fit::Mse => least_squares(scheme, full, group),
-        })
-    };
-    groups.par_iter().map(of_group).collect()
+    groups.par_iter().map(|group| range(scheme, group, fit)).collect()
+}
+
+/// The range of some values that share a scale.
+pub(super) fn range(scheme: &Scheme, values: &[f32], fit: Fit) -> Result<Range, QuantError> {
+    let full = Range::of(values)?.unwrap_or(Range { min: 0.0, max: 0.0 });
+    Ok(match fit {
+        Fit::MinMax => full,
+        Fit::Mse => least_squares(scheme, full, values),
+    })
 }
 
 /// The elements of each group.

@@ -274,7 +274,7 @@ fn rewritten(graph: &Graph, short: &BTreeSet<NodeId>) -> Result<Graph, QuantizeE
         } else if let Some(producer) = value.producer.filter(|producer| short.contains(producer)) {
             let index = graph.node(producer).outputs.iter().position(|output| *output == Some(id));
             if let Some(index) = index.filter(|_| read_long) {
-                halves.insert(id, edit.insert_behind((producer, index), cast, to(DataType::Float), half));
+                halves.insert(id, edit.insert_behind((producer, index), cast, to(DataType::Float), &[], half));
             }
         } else if readers.iter().any(is_short) {
             halves.insert(id, edit.add_node(cast, to(DataType::Float16), vec![Some(id)], &[&half])[0]);

@@ -15,6 +15,9 @@ pub struct Kernels {
     pub other: BTreeMap<String, usize>,
 }
 
+/// What the names of operators that multiply codes contain.
+const INTEGER: [&str; 5] = ["QLinear", "QGemm", "Integer", "DynamicQuantizeMatMul", "MatMulNBits"];
+
 impl Kernels {
     /// Counts the nodes of an optimised graph. Fused operators are those of ONNX Runtime's own operator set:
     /// <https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md>.
@@ -25,7 +28,7 @@ impl Kernels {
                 Op::Opaque(op) => op.op_type.as_str(),
                 op => op.op_type(),
             };
-            let integer = name.starts_with("QLinear") || name.starts_with("QGemm") || name.contains("Integer");
+            let integer = INTEGER.iter().any(|part| name.contains(part));
             let count = if integer { &mut kernels.integer } else { &mut kernels.other };
             *count.entry(name.into()).or_default() += 1;
         }

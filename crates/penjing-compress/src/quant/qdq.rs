@@ -221,7 +221,7 @@ impl Writer<'_> {
 }
 
 /// Codes as a tensor of their type.
-fn codes(number: Number, dims: &[usize], codes: &[i32]) -> Tensor {
+pub(super) fn codes(number: Number, dims: &[usize], codes: &[i32]) -> Tensor {
     let dtype = number.data_type();
     match dtype {
         DataType::Int16 => Tensor::new(dims, codes.iter().map(|c| *c as i16).collect::<Vec<_>>()),

@@ -125,6 +125,9 @@ pub enum QuantizeError {
         /// Why the first ones stay as they are.
         why: String,
     },
+    /// Settings that mean nothing together.
+    #[error("{0}")]
+    Settings(String),
     /// A network that has codes already.
     #[error("node `{node}` says that this network is quantized already (hint: quantize the float network that it was made from)")]
     Quantized {

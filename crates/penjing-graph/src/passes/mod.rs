@@ -6,6 +6,7 @@
 mod drop_identity;
 mod fold_batch_norm;
 mod fold_known_integers;
+mod gemm_to_matmul;
 mod raise_opset;
 
 use crate::{Edit, Graph, GraphError, NodeId};
@@ -13,9 +14,10 @@ use crate::{Edit, Graph, GraphError, NodeId};
 pub use drop_identity::DropIdentity;
 pub use fold_batch_norm::FoldBatchNorm;
 pub use fold_known_integers::fold_known_integers;
+pub use gemm_to_matmul::GemmToMatMul;
 pub use raise_opset::raise_opset;
 
-/// Every pass, in an order in which each finds what the ones before it uncover.
+/// Every pass that makes a graph simpler, in an order in which each finds what the ones before it uncover.
 pub const ALL: &[&dyn Pass] = &[&DropIdentity, &FoldBatchNorm];
 
 /// A rewrite around one node.

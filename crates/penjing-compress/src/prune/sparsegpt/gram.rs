@@ -9,18 +9,18 @@ const DAMPING: f64 = 0.01;
 
 /// Σ xxᵀ over rows x of inputs, its upper triangle.
 #[derive(Clone, Debug)]
-pub(super) struct Gram {
+pub(crate) struct Gram {
     n: usize,
     sums: Vec<f64>,
 }
 
 impl Gram {
-    pub(super) fn new(n: usize) -> Gram {
+    pub(crate) fn new(n: usize) -> Gram {
         Gram { n, sums: vec![0.0; n * n] }
     }
 
     /// Adds rows of n numbers. Each element is one sum in a fixed order, at any number of threads.
-    pub(super) fn add(&mut self, rows: &[f32]) {
+    pub(crate) fn add(&mut self, rows: &[f32]) {
         let n = self.n;
         self.sums.par_chunks_mut(n.max(1)).enumerate().for_each(|(i, sums)| {
             let mut partial = vec![0.0f32; n - i];
@@ -44,12 +44,12 @@ impl Gram {
     }
 
     /// Features that were always zero.
-    pub(super) fn dead(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn dead(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.n).filter(|i| self.sums[i * self.n + i] == 0.0)
     }
 
     /// U, upper triangular and row by row, with (H + λI)⁻¹ = UᵀU. `None` where nothing was added, or not finite numbers.
-    pub(super) fn factor(mut self) -> Option<Vec<f32>> {
+    pub(crate) fn factor(mut self) -> Option<Vec<f32>> {
         let n = self.n;
         let diagonal = |i: usize| i * n + i;
         let mean = (0..n).map(|i| self.sums[diagonal(i)]).sum::<f64>() / n as f64;

@@ -3,7 +3,7 @@
 //! Frantar & Alistarh 2023, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot".
 
 mod compensate;
-mod gram;
+pub(crate) mod gram;
 mod inputs;
 
 use std::collections::{BTreeMap, BTreeSet};

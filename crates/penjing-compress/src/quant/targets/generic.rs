@@ -11,6 +11,7 @@ pub(super) const TARGET: Target = Target {
         pairs_saturate: false,
     },
     operators: ONNX_RUNTIME_CPU,
+    dynamic: true,
     channel_multiple: 8,
     warning: None,
     source: "https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html",

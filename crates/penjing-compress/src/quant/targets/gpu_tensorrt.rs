@@ -11,6 +11,7 @@ pub(super) const TARGET: Target = Target {
         pairs_saturate: false,
     },
     operators: &["Conv", "Gemm", "MatMul", "Add", "AveragePool", "GlobalAveragePool"],
+    dynamic: false,
     channel_multiple: 8,
     warning: Some("nothing is timed on a GPU here: times are those of this machine's processor"),
     source: "https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html",

@@ -11,6 +11,7 @@ pub(super) const TARGET: Target = Target {
         pairs_saturate: false,
     },
     operators: &["Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"],
+    dynamic: false,
     channel_multiple: 4,
     warning: Some("inputs and outputs stay in float, and times are those of this machine"),
     source: "https://ai.google.dev/edge/litert/models/quantization_spec",

@@ -26,6 +26,8 @@ pub struct Target {
     pub precision: Precision,
     /// ONNX operators that its runtime computes on codes.
     pub operators: &'static [&'static str],
+    /// Whether its runtime can find the scales of activations while it runs: `DynamicQuantizeLinear`.
+    pub dynamic: bool,
     /// Channels that its kernels compute at once; what is left of a layer should be a multiple.
     pub channel_multiple: usize,
     /// What should be known before a model is quantized for it.
@@ -81,6 +83,8 @@ impl PartialEq for TargetName {
         self.0.name == other.0.name
     }
 }
+
+impl Eq for TargetName {}
 
 impl fmt::Debug for TargetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,6 +11,7 @@ pub(super) const TARGET: Target = Target {
         pairs_saturate: true,
     },
     operators: ONNX_RUNTIME_CPU,
+    dynamic: true,
     channel_multiple: 8,
     warning: Some(
         "this processor sums pairs of products in 16 bits, which saturate: weights take scales up to twice as large, so that none does",

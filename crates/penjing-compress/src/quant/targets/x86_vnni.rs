@@ -11,6 +11,7 @@ pub(super) const TARGET: Target = Target {
         pairs_saturate: false,
     },
     operators: ONNX_RUNTIME_CPU,
+    dynamic: true,
     channel_multiple: 16,
     warning: None,
     source: "https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html",
