@@ -1,7 +1,8 @@
 //! NumPy's `.npy` (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, versions 1 to 3): magic, header as a Python literal, elements.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -25,16 +26,21 @@ struct Header {
 
 /// An array whose elements stay in the file, unless they stand in column-major order.
 pub(super) fn open(path: &Path) -> Result<Array, ExecError> {
-    let file = File::open(path).map_err(ExecError::reading(path))?;
-    let size = file.metadata().map_err(ExecError::reading(path))?.len();
-    let mut reader = BufReader::new(file);
-    let header = header(&mut reader, path)?;
+    let size = std::fs::metadata(path).map_err(ExecError::reading(path))?.len();
+    stay(path, 0..size, path)
+}
+
+/// An array that stands in this part of a file, where its elements stay as those of [`open`] do; errors say `name`.
+pub(super) fn stay(path: &Path, octets: Range<u64>, name: &Path) -> Result<Array, ExecError> {
+    let mut reader = BufReader::new(File::open(path).map_err(ExecError::reading(path))?);
+    reader.seek(SeekFrom::Start(octets.start)).map_err(ExecError::reading(path))?;
+    let header = header(&mut reader, name)?;
     let start = reader.stream_position().map_err(ExecError::reading(path))?;
-    let available = size.saturating_sub(start);
+    let available = octets.end.saturating_sub(start);
     if header.fortran {
-        return in_memory(header, reader, available, path);
+        return in_memory(header, reader.take(available), available, name);
     }
-    Array::new(path, header.dtype, header.order, header.dims, Store::File(Mutex::new(reader.into_inner()), start), available)
+    Array::new(name, header.dtype, header.order, header.dims, Store::File(Mutex::new(reader.into_inner()), start), available)
 }
 
 /// An array out of a stream. `stored`: octets that it takes in the file.

@@ -1,9 +1,10 @@
 //! Named arrays: NumPy's `.npz`, and one `.npy` file for each name.
 
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use zip::ZipArchive;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::array::Array;
 use super::{Contents, Format, Parts, Samples, Targets, npy};
@@ -17,9 +18,16 @@ pub(super) fn open(path: &Path) -> Result<Contents, ExecError> {
     let mut archive = ZipArchive::new(file).map_err(|e| ExecError::data(path, format!("is no .npz file: {e}")))?;
     let names: Vec<String> = archive.file_names().flatten().map(|n| n.trim_end_matches(".npy").to_string()).collect();
     named_arrays(path, Format::Npz, &names, |name| {
-        let entry = archive.by_name(&format!("{name}.npy")).map_err(|e| ExecError::data(path, format!("cannot open `{name}`: {e}")))?;
+        let mut entry = archive.by_name(&format!("{name}.npy")).map_err(|e| ExecError::data(path, format!("cannot open `{name}`: {e}")))?;
         let (stored, inside) = (entry.compressed_size().min(size), path.join(name));
-        npy::read(entry, stored, &inside)
+        match (entry.compression(), entry.encrypted(), entry.data_start()) {
+            // As NumPy's `savez` writes it: the array can stay in the file once its checksum was found right.
+            (CompressionMethod::Stored, false, Some(start)) => {
+                io::copy(&mut entry, &mut io::sink()).map_err(ExecError::reading(&inside))?;
+                npy::stay(path, start..start + stored, &inside)
+            }
+            _ => npy::read(entry, stored, &inside),
+        }
     })
 }
 
