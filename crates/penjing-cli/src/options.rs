@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use clap::{Args, ValueEnum};
+use penjing_compress::floor::{Certainty, Floor, Limit};
 use penjing_compress::{DataSource, ModelSource};
 use penjing_exec::Loss;
 use penjing_exec::data::{Augment, Preprocess, Split, SplitOptions};
@@ -17,6 +18,57 @@ use crate::progress::warn;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// The accuracy that must hold.
+#[derive(Args)]
+pub(crate) struct FloorOptions {
+    /// Go as far as the accuracy stays within so many percentage points of the original's
+    #[arg(long, value_name = "POINTS", conflicts_with = "min_accuracy")]
+    max_drop: Option<f64>,
+    /// Go as far as the accuracy stays at so many percent
+    #[arg(long, value_name = "PERCENT")]
+    min_accuracy: Option<f64>,
+    /// How surely the floor must hold: point estimate, or lower end of its 95 % interval
+    #[arg(long, value_enum, default_value = "point")]
+    floor: FloorName,
+    /// Your own measure, the higher the better: given a model's path, this command prints one number. --max-drop and
+    /// --min-accuracy then mean that number, in its unit, instead of the accuracy
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) metric_command: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FloorName {
+    Point,
+    Strict,
+}
+
+impl FloorOptions {
+    /// Whether one is.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.max_drop.is_some() || self.min_accuracy.is_some()
+    }
+
+    /// The floor that is asked for.
+    pub(crate) fn floor(&self) -> Result<Option<Floor>> {
+        let limit = match (self.max_drop, self.min_accuracy) {
+            (Some(points), _) => Limit::MaxDrop(points),
+            (None, Some(percent)) => Limit::MinAccuracy(percent),
+            (None, None) => return Ok(None),
+        };
+        let certainty = match self.floor {
+            FloorName::Point => Certainty::Point,
+            FloorName::Strict => Certainty::Strict,
+        };
+        let floor = Floor { limit, certainty };
+        let sound = match self.metric_command {
+            Some(_) => floor.judge_metric(0.0, 0.0).map(|_| ()),
+            None => floor.check(),
+        };
+        sound.map_err(|e| Usage(e.to_string()))?;
+        Ok(Some(floor))
+    }
+}
 
 /// How to train.
 #[derive(Args)]

@@ -7,7 +7,9 @@ use clap::Args;
 use penjing_compress::prune::structured::{GroupChannels, GroupSensitivity};
 use penjing_compress::prune::{LayerSparsity, Mark};
 use penjing_compress::quant::correct_output::Quality;
-use penjing_compress::quant::{Bits, Codes, ConversionReport, ConvertedLayer, Kernels, LeftInFloat, QualityChange, QuantizationReport};
+use penjing_compress::quant::{
+    Bits, Codes, ConversionReport, ConvertedLayer, Kernels, LayerDamage, LeftInFloat, QualityChange, QuantizationReport, Reverting,
+};
 use penjing_compress::{
     BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Verdict, execute,
 };
@@ -119,6 +121,7 @@ pub(crate) fn run_recipe(
         }
         RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
         RunEvent::Round(round) => display.line(&round_line(round)),
+        RunEvent::Reverting(reverting) => display.line(&reverting_line(reverting)),
     };
     let mut context = Context { listener: &mut listener, stop, onnxruntime, threads };
     Ok(execute(recipe, overwrite, journal, &mut context)?)
@@ -141,6 +144,11 @@ fn round_line(round: &Round) -> String {
         None => format!("{} weights left, sparsity {:.2} %", grouped(round.left as u64), 100.0 * round.sparsity),
     };
     format!("round {}: {left}{accuracy}{metric}{mark}", round.round)
+}
+
+fn reverting_line(Reverting { float, score, holds }: &Reverting) -> String {
+    let verdict = if *holds { "held" } else { "broke" };
+    format!("{float} layers back in float: validation {score:.2}: {verdict}")
 }
 
 /// What a run found, for people.
@@ -233,6 +241,8 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
             line("Brier score", |q| q.brier)
         ));
     }
+    lines.extend(damages(&report.damages));
+    lines.extend(report.reverting.iter().filter(|_| !report.damages.is_empty()).map(reverting_line));
     lines.extend(report.kernels.as_ref().map(kernels_line));
     if report.weight_bits < Bits::default() {
         let most = Codes { low: -128, high: 127 }.of_bits(report.weight_bits).high;
@@ -249,6 +259,16 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
         grouped(report.samples as u64)
     ));
     lines
+}
+
+/// How many of the layers that do the outputs most damage are listed; the record holds all.
+const WORST: usize = 10;
+
+/// What each layer alone does to the outputs.
+fn damages(damages: &[LayerDamage]) -> Option<String> {
+    let row = |d: &LayerDamage| vec![d.node.clone(), format!("{:.1} dB", d.output_sqnr)];
+    let rows: Vec<Vec<String>> = damages.iter().take(WORST).map(row).collect();
+    (!rows.is_empty()).then(|| table(&["alone in integers, the worst first", "outputs' SQNR"], &rows))
 }
 
 /// What stayed in float, and why.

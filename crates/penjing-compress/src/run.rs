@@ -1,11 +1,12 @@
 //! Executes a recipe: measure the original, apply the steps, verify the result, measure the gain, write.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use penjing_exec::data::{DataOptions, Dataset, Description, Preprocess, Split, SplitOptions};
-use penjing_exec::runtime::{Builtin, OnnxRuntime};
+use penjing_exec::runtime::{Builtin, OnnxRuntime, RuntimeKind, SessionOptions};
 use penjing_exec::train::statistics::Interval;
 use penjing_exec::train::{
     Checkpoint, Ended, Evaluation, Event, Penalty, StopFlag, TrainSettings, Trainer, evaluate, metric_command, similarity,
@@ -18,6 +19,7 @@ use penjing_graph::{Edit, Graph, GraphError, Tensor, onnx, zoo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::compare::fixed_batch;
 use crate::floor::{Floor, FloorVerdict};
 use crate::gain::FileSize;
 use crate::journal::{INPUT, Journal, hexadecimal};
@@ -25,7 +27,7 @@ use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, 
 use crate::prune::criteria::Needs;
 use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{self, Calibration, Masks, PruneError, Pruning, SplitSamples, Stats, TrainingSamples};
-use crate::quant::{self, Conversion, ConversionReport, Kernels, Quantization, QuantizationReport, QuantizeError};
+use crate::quant::{self, Conversion, ConversionReport, Kernels, Quantization, QuantizationReport, QuantizeError, Reverting};
 use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
@@ -133,6 +135,8 @@ pub enum RunEvent<'a> {
     Baseline(&'a Evaluation),
     /// A sparsity was tried.
     Round(&'a Round),
+    /// A quantized network was measured with some of its layers in float.
+    Reverting(&'a Reverting),
 }
 
 /// What a run needs from outside its recipe.
@@ -198,7 +202,7 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
         match step {
             Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
             Step::PruneChannels(step) => Pruning::channels(step, &original, measure, &mut workshop, &mut work)?,
-            Step::Quantize(step) => workshop.quantize(step, &mut work)?,
+            Step::Quantize(step) => workshop.quantize(step, measure, &mut work)?,
             Step::Convert(step) => workshop.convert(step, &mut work)?,
         }
     }
@@ -369,7 +373,8 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let floor = |step: &Step| match step {
             Step::Prune(step) => matches!(step.goal, PruneGoal::Floor { .. }),
             Step::PruneChannels(step) => matches!(step.goal, ChannelGoal::Floor { .. }),
-            Step::Quantize(_) | Step::Convert(_) => false,
+            Step::Quantize(step) => step.floor.is_some(),
+            Step::Convert(_) => false,
         };
         let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
         let labelled = self.data.as_ref().is_some_and(|data| data.classes().is_some());
@@ -502,15 +507,21 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(TrainingSamples { data: self.data.as_ref().ok_or_else(missing)?, samples, seed: self.retrain.seed })
     }
 
-    /// Turns the network's weights and activations into codes.
-    fn quantize(&mut self, step: &Quantization, work: &mut Work) -> Result<(), RunError> {
+    /// Turns the network's weights and activations into codes: of all layers, or of as many as an accuracy floor lets be.
+    fn quantize(&mut self, step: &Quantization, baseline: Option<Baseline<'_>>, work: &mut Work) -> Result<(), RunError> {
         self.tell(RunEvent::Stage("quantize"));
-        let missing = || RunError::Recipe("ranges of activations are found from data (hint: --data)".into());
-        let data = self.data.as_ref().ok_or_else(missing)?;
-        let samples = TrainingSamples { data, samples: step.calibration_samples, seed: self.retrain.seed };
-        let validation = SplitSamples { data, split: Split::Validation };
-        let held_back: Option<&dyn Calibration> = if data.is_empty(Split::Validation) { None } else { Some(&validation) };
-        let (graph, report) = quant::quantize(&work.graph, step, &samples, held_back)?;
+        let (mut graph, mut report) = self.quantized(&work.graph, step, &BTreeSet::new())?;
+        if let Some(floor) = step.floor {
+            let Some(baseline) = baseline else {
+                let reason = "an accuracy floor needs labelled data to measure on (hint: --labels FILE, or a --metric-command)";
+                return Err(RunError::Recipe(reason.into()));
+            };
+            if let Baseline::Accuracy(_) = baseline {
+                floor.check()?;
+                work.floor = Some(floor);
+            }
+            (graph, report) = self.reverted((graph, report), step, (baseline, floor), work)?;
+        }
         let constant = report.activations.iter().filter(|activation| activation.all_zero);
         let note = |tensor: &str, scale: f32| {
             format!("only zeros were seen in `{tensor}`, so that its scale of {scale} is a convention (hint: give samples that reach it)")
@@ -518,6 +529,63 @@ impl<'a, 'c> Workshop<'a, 'c> {
         work.notes.extend(constant.map(|activation| note(&activation.tensor, activation.scale)));
         (work.graph, work.quantization) = (graph, Some(report));
         Ok(())
+    }
+
+    /// The network with its weights and activations as codes, save those of some layers.
+    fn quantized(&self, graph: &Graph, step: &Quantization, reverted: &BTreeSet<String>) -> Result<(Graph, QuantizationReport), RunError> {
+        let data = self.calibration_data()?;
+        let samples = TrainingSamples { data, samples: step.calibration_samples, seed: self.retrain.seed };
+        let validation = SplitSamples { data, split: Split::Validation };
+        let held_back: Option<&dyn Calibration> = if data.is_empty(Split::Validation) { None } else { Some(&validation) };
+        Ok(quant::quantize(graph, step, reverted, &samples, held_back)?)
+    }
+
+    fn calibration_data(&self) -> Result<&Dataset, RunError> {
+        self.data.as_ref().ok_or_else(|| RunError::Recipe("ranges of activations are found from data (hint: --data)".into()))
+    }
+
+    /// The quantized network with the fewest layers in float that holds the floor, the most damaging of them first; the most accurate
+    /// that was found where none does.
+    fn reverted(
+        &mut self,
+        whole: (Graph, QuantizationReport),
+        step: &Quantization,
+        (baseline, floor): (Baseline<'_>, Floor),
+        work: &mut Work,
+    ) -> Result<(Graph, QuantizationReport), RunError> {
+        let judged = self.judge("quantized", &whole.0, baseline, floor)?;
+        let mut reverting = vec![self.noted_reverting(0, &judged)];
+        if judged.verdict.holds {
+            return Ok((whole.0, QuantizationReport { reverting, ..whole.1 }));
+        }
+        self.tell(RunEvent::Stage("damage of each layer"));
+        let samples = TrainingSamples { data: self.calibration_data()?, samples: step.calibration_samples, seed: self.retrain.seed };
+        let damages = quant::damages(&work.graph, step, &samples)?;
+        // Of a network whose last layer went back nothing would be quantized.
+        let mut search = quant::Fewest::of(damages.len().saturating_sub(1));
+        let (mut best, mut held) = ((judged.score, whole), None);
+        while let Some(count) = search.next() {
+            let network = self.quantized(&work.graph, step, &quant::worst(&damages, count))?;
+            let judged = self.judge(&format!("reverted-{count}"), &network.0, baseline, floor)?;
+            search.note(count, judged.verdict.holds);
+            reverting.push(self.noted_reverting(count, &judged));
+            match judged.verdict.holds {
+                true => held = Some(network),
+                false if judged.score > best.0 => best = (judged.score, network),
+                false => {}
+            }
+        }
+        if held.is_none() {
+            work.missed = Some("the floor breaks with all layers but one in float (hint: a lower floor, or --calibration-samples)".into());
+        }
+        let (graph, report) = held.unwrap_or(best.1);
+        Ok((graph, QuantizationReport { damages, reverting, ..report }))
+    }
+
+    fn noted_reverting(&mut self, float: usize, judged: &Judged) -> Reverting {
+        let reverting = Reverting { float, score: judged.score, holds: judged.verdict.holds };
+        self.tell(RunEvent::Reverting(&reverting));
+        reverting
     }
 
     /// Gives the network's numbers another form.
@@ -536,7 +604,12 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let data = self.data.as_ref().ok_or_else(|| RunError::Recipe("nothing can be measured without data (hint: --data)".into()))?;
         let listener = &mut *self.context.listener;
         let mut progress = |event: Event<'_>| listener(RunEvent::Training(event));
-        Ok(evaluate(&mut Builtin::new(graph)?, data, split, EVALUATION_BATCH, &mut progress)?)
+        // What computes on codes is measured as it will be run, with what its runtime makes of it.
+        let on_codes = graph.nodes().any(|(_, node)| quant::on_codes(&node.op));
+        let runtime = self.context.onnxruntime.filter(|_| on_codes).map_or(RuntimeKind::Builtin, RuntimeKind::OnnxRuntime);
+        let mut model = runtime.load(graph, SessionOptions { threads: self.context.threads, optimize: true })?;
+        let batch = fixed_batch(graph).unwrap_or(EVALUATION_BATCH);
+        Ok(evaluate(&mut *model, data, split, batch, &mut progress)?)
     }
 
     /// What the user's own metric says of a network; `None` where there is none. Remembered under `stage`.
@@ -672,10 +745,20 @@ impl<'a, 'c> Workshop<'a, 'c> {
         };
         let speed = if recipe.steps.iter().any(timed) { self.speed(original, &candidate)? } else { vec![] };
         let (mut quantization, mut conversion) = (work.quantization, work.conversion);
+        let left_in_float = quantization.iter().flat_map(|report| &report.float);
+        let returned: Vec<String> = left_in_float.map(|left| left.node.clone()).collect();
         let kernels = [quantization.as_mut().map(|report| &mut report.kernels), conversion.as_mut().map(|report| &mut report.kernels)];
         if let (Some(kernels), Some(runtime)) = (kernels.into_iter().flatten().next(), self.context.onnxruntime) {
             match runtime.optimized(&candidate, self.context.threads) {
-                Ok(optimized) => *kernels = Some(Kernels::of(&optimized)),
+                Ok(optimized) => {
+                    *kernels = Some(Kernels::of(&optimized));
+                    work.notes.extend(
+                        returned
+                            .iter()
+                            .filter(|node| quant::computes_on_codes(&optimized, node))
+                            .map(|node| format!("ONNX Runtime computes `{node}` in integers all the same, which stayed in float")),
+                    );
+                }
                 Err(error) => work.notes.push(format!("the kernels that ONNX Runtime takes are not known: {error}")),
             }
         }

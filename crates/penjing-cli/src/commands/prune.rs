@@ -4,17 +4,18 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use penjing_compress::floor::{Certainty, Floor, Limit};
+use penjing_compress::floor::Floor;
 use penjing_compress::prune::criteria::{Choice, Needs};
 use penjing_compress::prune::structured::{Budget, ChannelScope, Limits, Normalize, Reduce, Regularization};
 use penjing_compress::prune::{Pattern, PruneError, PruningSchedule, Scope, Sparsity, Until};
+use penjing_compress::quant::targets::TargetName;
 use penjing_compress::{
     BN_SAMPLES, CALIBRATION_SAMPLES, ChannelGoal, ChannelPruning, ModelSource, PruneGoal, RECIPE_VERSION, Recipe, Step, WeightPruning,
 };
 use penjing_exec::train::StopFlag;
 
 use crate::Goal;
-use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, count, model_source};
+use crate::options::{DataOptions, FloorOptions, TrainOptions, Usage, ZooOptions, count, model_source};
 use crate::run::RunOptions;
 
 /// Remove the weights or channels of a model that matter least, retrain, and go on until the accuracy floor would break
@@ -41,15 +42,8 @@ pub(crate) struct Prune {
     /// The same, to the values after so many epochs of the first training
     #[arg(long, value_name = "EPOCH", conflicts_with = "rewind")]
     rewind_epoch: Option<u64>,
-    /// Prune as far as the accuracy stays within so many percentage points of the original's
-    #[arg(long, value_name = "POINTS", conflicts_with = "min_accuracy")]
-    max_drop: Option<f64>,
-    /// Prune as far as the accuracy stays at so many percent
-    #[arg(long, value_name = "PERCENT")]
-    min_accuracy: Option<f64>,
-    /// How surely the floor must hold: point estimate, or lower end of its 95 % interval
-    #[arg(long, value_enum, default_value = "point")]
-    floor: FloorName,
+    #[command(flatten)]
+    floor: FloorOptions,
     /// When the search for the floor ends
     #[arg(long, value_enum, default_value = "floor")]
     until: UntilName,
@@ -72,10 +66,6 @@ pub(crate) struct Prune {
     /// Training samples that a criterion looks at, where it needs to
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
     calibration_samples: usize,
-    /// Measure with this command too: it is given a model's path and prints one number, the higher the better. --max-drop and
-    /// --min-accuracy then mean that number, in its unit, instead of the accuracy
-    #[arg(long, value_name = "COMMAND")]
-    metric_command: Option<String>,
     /// Write zeros densely even where that takes more bytes
     #[arg(long)]
     dense: bool,
@@ -116,9 +106,13 @@ struct ChannelOptions {
     /// What scores are divided by to compare groups: the group's mean, its largest, or nothing
     #[arg(long, value_enum, default_value = "mean")]
     normalize: NormalizeName,
-    /// Channels that are left of a layer are a multiple of this, where it has as many; 1 turns it off
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count)]
-    round_to: usize,
+    /// Channels that are left of a layer are a multiple of this, where it has as many; 1 turns it off [default: what --target computes
+    /// at once, else 8]
+    #[arg(long, value_name = "N", value_parser = count)]
+    round_to: Option<usize>,
+    /// The device: x86-vnni, x86-avx2, arm-dotprod, gpu-tensorrt, mcu or generic [default: generic]
+    #[arg(long, value_name = "NAME")]
+    target: Option<TargetName>,
     /// Channels that every layer keeps
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
     min_channels: usize,
@@ -141,10 +135,16 @@ struct ChannelOptions {
 }
 
 impl ChannelOptions {
+    /// What is left of a layer is a multiple of this.
+    fn round_to(&self) -> usize {
+        self.round_to.unwrap_or_else(|| self.target.unwrap_or(TargetName::GENERIC).0.channel_multiple)
+    }
+
     /// Whether one is given that means nothing without `--structured`.
     fn any(&self) -> bool {
         let budget = [self.channel_ratio, self.macs, self.latency, self.params].iter().any(Option::is_some);
-        budget || self.regularize.is_some() || !self.sensitivity.is_empty() || !self.keep.is_empty() || self.allow_approximate
+        let for_device = self.target.is_some() || self.round_to.is_some();
+        budget || for_device || self.regularize.is_some() || !self.sensitivity.is_empty() || !self.keep.is_empty() || self.allow_approximate
     }
 }
 
@@ -180,12 +180,6 @@ impl From<NormalizeName> for Normalize {
             NormalizeName::None => Normalize::None,
         }
     }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum FloorName {
-    Point,
-    Strict,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -228,21 +222,7 @@ impl Prune {
 
     /// The floor that is asked for, when its search ends, and after how many rounds at most.
     fn floor(&self) -> Result<Option<(Floor, Until, usize)>> {
-        let limit = match (self.max_drop, self.min_accuracy) {
-            (Some(points), _) => Limit::MaxDrop(points),
-            (None, Some(percent)) => Limit::MinAccuracy(percent),
-            (None, None) => return Ok(None),
-        };
-        let certainty = match self.floor {
-            FloorName::Point => Certainty::Point,
-            FloorName::Strict => Certainty::Strict,
-        };
-        let floor = Floor { limit, certainty };
-        let sound = match self.metric_command {
-            Some(_) => floor.judge_metric(0.0, 0.0).map(|_| ()),
-            None => floor.check(),
-        };
-        sound.map_err(|e| Usage(e.to_string()))?;
+        let Some(floor) = self.floor.floor()? else { return Ok(None) };
         let until = match self.until {
             UntilName::Floor => Until::Floor,
             UntilName::Improved => Until::Improved,
@@ -344,7 +324,7 @@ impl Prune {
             reduce: options.reduce.into(),
             normalize: options.normalize.into(),
             scope,
-            limits: Limits { min_channels: options.min_channels, round_to: options.round_to, keep: options.keep.clone() },
+            limits: Limits { min_channels: options.min_channels, round_to: options.round_to(), keep: options.keep.clone() },
             approximate: options.allow_approximate,
             calibration_samples: self.calibration_samples,
             schedule: self.pruning_schedule.into(),
@@ -378,7 +358,7 @@ impl Prune {
             let name = path.display();
             return Err(Usage(format!("`{name}` is not UTF-8, so that no recipe can name it (hint: rename the file)")).into());
         }
-        if data.is_none() && self.metric_command.is_none() && floor {
+        if data.is_none() && self.floor.metric_command.is_none() && floor {
             return Err(Usage("an accuracy floor needs data to measure on (hint: --data PATH, or --sparsity without it)".into()).into());
         }
         let settings = self.train.settings(self.run.seed)?;
@@ -396,7 +376,7 @@ impl Prune {
             train: data.as_ref().map(|_| settings),
             retrain: data.as_ref().map(|_| settings),
             data,
-            metric_command: self.metric_command.clone(),
+            metric_command: self.floor.metric_command.clone(),
             output: output.clone(),
             dense: self.dense,
             steps: vec![step],

@@ -11,7 +11,7 @@ use penjing_compress::{RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
 
 use crate::Goal;
-use crate::options::{DataOptions, TrainOptions, Usage, ZooOptions, count, model_source};
+use crate::options::{DataOptions, FloorOptions, TrainOptions, Usage, ZooOptions, count, model_source};
 use crate::progress::warn;
 use crate::run::RunOptions;
 
@@ -70,6 +70,8 @@ pub(crate) struct Quantize {
     /// Leave nodes of this name in float; * stands for any text
     #[arg(long, value_name = "PATTERN")]
     keep: Vec<String>,
+    #[command(flatten)]
+    floor: FloorOptions,
     #[command(flatten)]
     run: RunOptions,
     #[command(flatten)]
@@ -134,7 +136,7 @@ impl Quantize {
             train: Some(settings),
             retrain: Some(settings),
             data,
-            metric_command: None,
+            metric_command: self.floor.metric_command.clone(),
             output: output.clone(),
             dense: false,
             steps: vec![step],
@@ -147,6 +149,7 @@ impl Quantize {
             ("--weight-bits", self.weight_bits.is_some()),
             ("--no-bias-correction", self.no_bias_correction),
             ("--correct-output", self.correct_output.is_some()),
+            ("a floor", self.floor.is_asked_for()),
         ];
         let blocks = [
             ("--weight-type", self.weight_type.is_some()),
@@ -167,7 +170,7 @@ impl Quantize {
             }
             (Precision::Int8, Placement::Static) => {
                 self.refuse("--placement static", &blocks)?;
-                return Ok(self.fixed_scales());
+                return self.fixed_scales();
             }
             (Precision::Int8, Placement::Dynamic) => {
                 self.refuse("--placement dynamic", &[&ranges[..], &blocks].concat())?;
@@ -212,9 +215,9 @@ impl Quantize {
         target
     }
 
-    fn fixed_scales(&self) -> Step {
+    fn fixed_scales(&self) -> Result<Step> {
         let bits = self.weight_bits.unwrap_or_default();
-        Step::Quantize(Quantization {
+        Ok(Step::Quantize(Quantization {
             target: self.device(),
             calibration: self.calibration.unwrap_or(RangeMethod::Mse),
             weight_range: self.weight_range.unwrap_or(if bits < Bits::default() { Fit::Mse } else { Fit::MinMax }),
@@ -223,6 +226,7 @@ impl Quantize {
             bias_correction: !self.no_bias_correction,
             correct_output: self.correct_output,
             keep: self.keep.clone(),
-        })
+            floor: self.floor.floor()?,
+        }))
     }
 }

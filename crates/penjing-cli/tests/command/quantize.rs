@@ -2,7 +2,7 @@
 
 use penjing_exec::runtime::{OnnxRuntime, Runtime, SessionOptions};
 use penjing_graph::ops::Op;
-use penjing_graph::{Tensor, onnx};
+use penjing_graph::{Edit, Graph, Tensor, onnx};
 
 use super::{clothes, run};
 
@@ -122,4 +122,81 @@ fn what_cannot_be_quantized_is_said() {
         assert_eq!(exit, Some(1), "{args:?}: {err}");
         assert!(!folder.path().join("o.onnx").exists(), "{args:?}");
     }
+}
+
+/// The same function with one channel between the two convolutions of lenet-5 two hundred times as large as it was.
+fn uneven(graph: &Graph) -> Graph {
+    let mut edit = Edit::new(graph, "make a channel large");
+    let channels_in = 20;
+    for (id, tensor) in graph.initializers() {
+        let name = graph.value(id).name.as_str();
+        let per_channel = tensor.len() / tensor.dims()[0];
+        let factor = |at: usize| match name {
+            "conv1.weight" | "conv1.bias" if at / per_channel == 0 => 200.0,
+            "conv2.weight" if (at / 25).is_multiple_of(channels_in) => 1.0 / 200.0,
+            _ => 1.0,
+        };
+        if let Some(values) = tensor.to_f32() {
+            edit.set_tensor(id, Tensor::new(tensor.dims(), values.iter().enumerate().map(|(i, x)| x * factor(i)).collect::<Vec<f32>>()));
+        }
+    }
+    let mut uneven = graph.clone();
+    uneven.apply(edit).expect("the same shapes");
+    uneven
+}
+
+#[test]
+fn layers_return_to_float_until_the_floor_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-5");
+    let graph = uneven(&onnx::read(folder.path().join("whole.onnx")).expect("a model"));
+    onnx::write(&graph, folder.path().join("uneven.onnx"), onnx::WriteOptions::default()).expect("written");
+    let quantize = |output, rest: &[&str]| {
+        let common = ["quantize", "uneven.onnx", "--data", &data, "--target", "x86-avx2", "--calibration", "min-max", "-o", output];
+        run(&[&common[..], rest].concat(), folder.path())
+    };
+    let (out, err, code) = quantize("held.onnx", &["--max-drop", "1", "--json"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let record: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let report = &record["quantization"];
+    let tried = report["reverting"].as_array().expect("networks");
+    let of = |key: &str| tried.iter().map(|t| t[key].clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (of("float"), of("holds")),
+        (vec![0.into(), 1.into(), 2.into()], vec![false.into(), false.into(), true.into()]),
+        "{tried:?}"
+    );
+    let damages = report["damages"].as_array().expect("layers");
+    let worst: Vec<&str> = damages[..2].iter().map(|d| d["node"].as_str().expect("a name")).collect();
+    assert!(damages.len() == 4 && worst.contains(&"conv1") && worst.contains(&"conv2"), "{damages:?}");
+    let float: Vec<(&str, &str)> = (report["float"].as_array().expect("nodes").iter())
+        .map(|f| (f["node"].as_str().expect("a name"), f["reason"].as_str().expect("a reason")))
+        .filter(|(node, _)| node.starts_with("conv"))
+        .collect();
+    assert!(float.len() == 2 && float.iter().all(|(_, reason)| *reason == "it returned to float to hold the floor"), "{float:?}");
+    assert!(report["kernels"]["integer"].get("QLinearConv").is_none(), "{}", report["kernels"]);
+    assert!(err.contains("2 layers back in float: validation") && err.contains(": held"), "{err}");
+
+    // A floor above what the float network has: the best that was found, and why it is not enough.
+    let (out, err, code) = quantize("missed.onnx", &["--min-accuracy", "99.9"]);
+    assert_eq!(code, Some(3), "{out}{err}");
+    assert!(out.contains("the floor breaks with all layers but one in float"), "{out}");
+}
+
+/// Between codes on both sides ONNX Runtime would give the layer codes too.
+#[test]
+fn a_layer_that_is_kept_is_computed_in_float() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-5");
+    let quantize = ["quantize", "whole.onnx", "--data", &data, "--target", "x86-avx2", "--keep", "conv2", "-o", "kept.onnx", "--json"];
+    let (out, err, code) = run(&quantize, folder.path());
+    assert_eq!(code, Some(0), "{out}{err}");
+    let record: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    let kernels = &record["quantization"]["kernels"];
+    let float: u64 = (kernels["other"].as_object().expect("operators").iter())
+        .filter(|(operator, _)| operator.ends_with("Conv"))
+        .map(|(_, count)| count.as_u64().expect("a number"))
+        .sum();
+    assert_eq!((float, kernels["integer"]["QLinearConv"].as_u64()), (1, Some(1)), "{kernels}");
+    assert!(!out.contains("all the same"), "{out}");
 }

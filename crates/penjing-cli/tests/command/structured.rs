@@ -30,6 +30,28 @@ fn a_quarter_of_the_channels_go_without_data() {
     assert!(bytes("cut.onnx") == bytes("again.onnx"));
 }
 
+/// What is left of 20, 50 and 500 channels is what the device computes at once, or a multiple.
+#[test]
+fn channels_that_are_left_fit_the_device() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let left = |device: &[&str]| {
+        let prune = ["prune", "lenet-5", "--structured", "--channel-ratio", "0.3", "--scope", "layer", "-o", "cut.onnx", "--force"];
+        let (out, err, code) = run(&[&prune[..], device].concat(), folder.path());
+        assert_eq!(code, Some(0), "{out}{err}");
+        let cut = onnx::read(folder.path().join("cut.onnx")).expect("a model");
+        ["conv1.weight", "conv2.weight", "fc1.weight"]
+            .map(|name| cut.tensor(cut.find_value(name).expect(name)).expect("a tensor").dims()[0])
+    };
+    let whole = left(&[]);
+    assert_eq!(whole.map(|channels| channels % 8), [0; 3], "{whole:?}");
+    assert_eq!(left(&["--target", "x86-vnni"]).map(|channels| channels % 16), [0; 3]);
+    let mcu = left(&["--target", "mcu"]);
+    assert!(mcu.map(|channels| channels % 4) == [0; 3] && mcu != whole, "{mcu:?}");
+    assert_eq!(left(&["--target", "mcu", "--round-to", "1"]), [14, 35, 350]);
+    let (_, err, code) = run(&["prune", "lenet-5", "--sparsity", "0.5", "--target", "mcu", "-o", "o.onnx"], folder.path());
+    assert!(code == Some(2) && err.contains("--structured"), "{err}");
+}
+
 #[test]
 fn half_of_the_products_go_and_the_network_is_retrained() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,11 +1,10 @@
 //! The range of each activation, from samples that stream through the float network once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use penjing_exec::{ExecError, cpu_executor};
 use penjing_graph::{Graph, ValueId};
 
-use super::plan::Plan;
 use super::{Observer, QuantError, Quantizer, RangeMethod, Scheme};
 use crate::prune::Calibration;
 
@@ -23,18 +22,17 @@ pub struct Calibrated {
     pub samples: usize,
 }
 
-/// Observes the activations of a plan.
+/// Observes some values of a network.
 ///
 /// # Errors
 /// When a sample cannot be read or run, there is none, or an activation is NaN, infinite or never seen.
 pub fn calibrate(
     graph: &Graph,
-    plan: &Plan,
+    watched: &BTreeSet<ValueId>,
     calibration: &dyn Calibration,
     method: RangeMethod,
     scheme: &Scheme,
 ) -> Result<Calibrated, ExecError> {
-    let watched = plan.observed();
     let mut observers: BTreeMap<ValueId, Box<dyn Observer>> = watched.iter().map(|id| (*id, method.observer())).collect();
     let name = |id: ValueId| graph.value(id).name.as_str();
     let mut executor = cpu_executor(graph)?;
@@ -42,7 +40,7 @@ pub fn calibrate(
     for batch in calibration.batches(batch_size(graph)) {
         let batch = batch?;
         samples += batch.indices.len();
-        executor.run_watched(&batch.inputs, &watched, &mut |id, value| {
+        executor.run_watched(&batch.inputs, watched, &mut |id, value| {
             if let (Some(observer), Some(values)) = (observers.get_mut(&id), value.to_f32()) {
                 observer.observe(&values).map_err(|e| refused(e.of(name(id))))?;
             }

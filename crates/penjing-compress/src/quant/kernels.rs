@@ -28,12 +28,27 @@ impl Kernels {
                 Op::Opaque(op) => op.op_type.as_str(),
                 op => op.op_type(),
             };
-            let integer = INTEGER.iter().any(|part| name.contains(part));
-            let count = if integer { &mut kernels.integer } else { &mut kernels.other };
+            let count = if on_integers(name) { &mut kernels.integer } else { &mut kernels.other };
             *count.entry(name.into()).or_default() += 1;
         }
         kernels
     }
+}
+
+fn on_integers(operator: &str) -> bool {
+    INTEGER.iter().any(|part| operator.contains(part))
+}
+
+/// Whether a node of this name computes on codes in an optimised graph. ONNX Runtime keeps the name of the node that it fuses others to,
+/// or puts a number behind it.
+pub(crate) fn computes_on_codes(optimized: &Graph, node: &str) -> bool {
+    optimized.nodes().any(|(_, found)| match &found.op {
+        Op::Opaque(op) => {
+            let behind = found.name.strip_prefix(node);
+            on_integers(&op.op_type) && behind.is_some_and(|behind| behind.is_empty() || behind.starts_with("_token_"))
+        }
+        _ => found.name == node && on_integers(found.op.op_type()),
+    })
 }
 
 #[cfg(test)]

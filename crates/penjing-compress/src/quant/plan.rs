@@ -50,8 +50,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What `target` computes in integers of a network whose normalisations are folded away. Nodes that `keep` names stay in float.
-    pub fn new(graph: &Graph, target: &Target, keep: &dyn Fn(&str) -> bool) -> Plan {
+    /// What `target` computes in integers of a network whose normalisations are folded away. A node for whose name `keep` has a reason
+    /// stays in float.
+    pub fn new(graph: &Graph, target: &Target, keep: &dyn Fn(&str) -> Option<&'static str>) -> Plan {
         let mut planner =
             Planner { graph, consumers: graph.consumers(), plan: Plan::default(), ready: BTreeMap::new(), owners: BTreeMap::new() };
         for (id, node) in graph.nodes() {
@@ -80,15 +81,15 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Plans one node; an error says why it stays in float. Nodes that only rearrange or are fused say nothing.
-    fn visit(&mut self, id: NodeId, node: &Node, target: &Target, keep: &dyn Fn(&str) -> bool) -> Result<(), String> {
+    fn visit(&mut self, id: NodeId, node: &Node, target: &Target, keep: &dyn Fn(&str) -> Option<&'static str>) -> Result<(), String> {
         if self.owners.contains_key(&id) {
             return Ok(());
         }
         let operator = node.op.op_type();
-        let integer = || match target.operators.contains(&operator) {
-            _ if keep(&node.name) => Err("it is to stay in float".to_string()),
-            true => Ok(()),
-            false => Err(format!("{} has no integer kernel for it", target.name)),
+        let integer = || match (keep(&node.name), target.operators.contains(&operator)) {
+            (Some(reason), _) => Err(reason.to_string()),
+            (None, true) => Ok(()),
+            (None, false) => Err(format!("{} has no integer kernel for it", target.name)),
         };
         match &node.op {
             Op::Conv(_) | Op::Gemm(_) | Op::MatMul(_) => integer().and_then(|()| self.layer(id, node)),
@@ -217,7 +218,7 @@ mod tests {
     fn plan(name: &str, keep: &str) -> (Graph, Plan) {
         let graph = prepared(&build(name, &ZooOptions::default()).expect(name)).expect("prepared");
         let target: TargetName = "generic".parse().expect("known");
-        let plan = Plan::new(&graph, target.0, &|name| name == keep);
+        let plan = Plan::new(&graph, target.0, &|name| (name == keep).then_some("it is to stay in float"));
         (graph, plan)
     }
 

@@ -1,8 +1,8 @@
 //! The network with a QuantizeLinear and a DequantizeLinear at each tensor that becomes codes: what runtimes turn into integer kernels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use penjing_graph::ops::{DequantizeLinear, QuantizeLinear};
+use penjing_graph::ops::{Activation, DequantizeLinear, Op, QuantizeLinear, Variadic};
 use penjing_graph::{DataType, Edit, Graph, GraphError, NodeId, Tensor, ValueId};
 
 use super::plan::Plan;
@@ -54,6 +54,7 @@ pub(super) fn assemble(graph: &Graph, parts: &Parts<'_>) -> Result<Graph, Assemb
         inputs: BTreeMap::new(),
         grids: BTreeMap::new(),
         weights: BTreeMap::new(),
+        layers: parts.plan.layers.iter().map(|layer| layer.node).collect(),
     };
     for (value, source) in &parts.plan.activations {
         let quantizer =
@@ -103,6 +104,8 @@ struct Writer<'a> {
     grids: BTreeMap<ValueId, GridTensors>,
     /// What stands for each weight.
     weights: BTreeMap<ValueId, ValueId>,
+    /// The nodes whose weights become codes.
+    layers: BTreeSet<NodeId>,
 }
 
 impl Writer<'_> {
@@ -128,8 +131,9 @@ impl Writer<'_> {
             }
         };
         let inputs = |of| vec![Some(of), Some(scale), Some(zero)];
+        let read = if self.given_by_float_layer(value) { self.guarded(value, quantizer) } else { value };
         let quantized =
-            self.edit.add_node(format!("{name}_QuantizeLinear"), QuantizeLinear::default(), inputs(value), &[&format!("{name}_quantized")]);
+            self.edit.add_node(format!("{name}_QuantizeLinear"), QuantizeLinear::default(), inputs(read), &[&format!("{name}_quantized")]);
         let back = self.edit.add_node(
             format!("{name}_DequantizeLinear"),
             DequantizeLinear::default(),
@@ -139,6 +143,31 @@ impl Writer<'_> {
         for consumer in self.consumers.remove(&value).unwrap_or_default() {
             self.reads(consumer).iter_mut().filter(|input| **input == Some(value)).for_each(|input| *input = Some(back[0]));
         }
+    }
+
+    /// Whether a layer with a constant weight that stays in float gives a value, if only through functions that a runtime moves codes
+    /// through or fuses to it.
+    fn given_by_float_layer(&self, mut value: ValueId) -> bool {
+        while let Some(id) = self.graph.value(value).producer {
+            let node = self.graph.node(id);
+            match (&node.op, node.input(0), node.input(1)) {
+                (Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_), _, weight) => {
+                    return weight.is_some_and(|weight| self.graph.tensor(weight).is_some()) && !self.layers.contains(&id);
+                }
+                (Op::Activation(Activation::Relu) | Op::Clip(_) | Op::MaxPool(_), Some(input), _)
+                | (Op::Reshape(_) | Op::Flatten(_) | Op::Transpose(_) | Op::Squeeze(_) | Op::Unsqueeze(_), Some(input), _) => value = input,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// A value with the lower bound that its codes have anyway. ONNX Runtime gives codes to the weights of a layer that it finds between a
+    /// DequantizeLinear and a QuantizeLinear, one scale for all; with a Max before the latter it leaves the layer in float.
+    fn guarded(&mut self, value: ValueId, quantizer: &Quantizer) -> ValueId {
+        let name = self.name(value);
+        let bound = self.edit.add_tensor(format!("{name}_least"), Tensor::scalar(quantizer.least()));
+        self.edit.add_node(format!("{name}_Max"), Variadic::Max, vec![Some(value), Some(bound)], &[&format!("{name}_bounded")])[0]
     }
 
     fn weight(&mut self, node: NodeId, weight: ValueId, axis: usize, quantizer: &Quantizer) -> Result<(), QuantError> {

@@ -59,6 +59,15 @@ impl Quantizer {
         &self.zero_points
     }
 
+    /// The least number that a code of the first scale stands for.
+    pub fn least(&self) -> f32 {
+        let least = match self.scheme.format() {
+            Format::Integer(codes) => (codes.low - self.zero_points[0]) as f32,
+            Format::Float(format) => -format.largest(),
+        };
+        self.scales[0] * least
+    }
+
     /// Dimensions of scales and zero points as QuantizeLinear-21 has them: [] per tensor, [C] per channel, per block those of the tensor
     /// with that of the axis divided by the size, rounded up.
     pub fn scale_dims(&self) -> Vec<usize> {

@@ -1,6 +1,6 @@
 //! Weights and activations as codes with fixed scales, found from samples: post-training quantization.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use penjing_exec::ExecError;
@@ -17,7 +17,8 @@ use super::plan::{LeftInFloat, Plan};
 use super::qdq::{AssembleError, Parts, assemble};
 use super::saturation::{can_leave_16_bits, unsaturated};
 use super::targets::TargetName;
-use super::{Bits, Fit, Kernels, QuantError, Quantizer, RangeMethod};
+use super::{Bits, Fit, Kernels, LayerDamage, QuantError, Quantizer, RangeMethod, Reverting};
+use crate::floor::Floor;
 use crate::prune::structured::matches;
 use crate::prune::{Calibration, WeightMatrix};
 
@@ -48,6 +49,16 @@ pub struct Quantization {
     /// Nodes that stay in float: their names, `*` for any text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// The accuracy that must hold: layers return to float, the most damaging first, until it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
+}
+
+impl Quantization {
+    /// Why a node stays in float that the user names, if it is named.
+    pub(super) fn keeps(&self, name: &str) -> Option<&'static str> {
+        self.keep.iter().any(|pattern| matches(pattern, name)).then_some("it is to stay in float")
+    }
 }
 
 /// One layer whose weights became codes.
@@ -105,6 +116,12 @@ pub struct QuantizationReport {
     /// What ONNX Runtime made of the result on this machine, where it was there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernels: Option<Kernels>,
+    /// What each layer alone does to the outputs, the worst first, where a floor asked for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damages: Vec<LayerDamage>,
+    /// The networks that were measured on the way to the floor.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reverting: Vec<Reverting>,
 }
 
 /// What stands in the way of quantizing a network.
@@ -174,14 +191,15 @@ pub fn prepared(graph: &Graph) -> Result<Graph, GraphError> {
     Ok(graph)
 }
 
-/// Quantizes a network with fixed scales. A classifier's outputs are corrected on samples that were held back from calibration, if
-/// there are any.
+/// Quantizes a network with fixed scales, the nodes that `reverted` names left in float. A classifier's outputs are corrected on samples
+/// that were held back from calibration, if there are any.
 ///
 /// # Errors
 /// When nothing can be quantized, a weight or an activation is not finite, there are no samples, or the network cannot be run.
 pub fn quantize(
     graph: &Graph,
     settings: &Quantization,
+    reverted: &BTreeSet<String>,
     calibration: &dyn Calibration,
     held_back: Option<&dyn Calibration>,
 ) -> Result<(Graph, QuantizationReport), QuantizeError> {
@@ -194,13 +212,15 @@ pub fn quantize(
     if let Some(pattern) = settings.keep.iter().find(|pattern| !graph.nodes().any(|(_, node)| matches(pattern, &node.name))) {
         return Err(QuantizeError::NothingToKeep { pattern: pattern.clone() });
     }
-    let plan = Plan::new(graph, target, &|name| settings.keep.iter().any(|pattern| matches(pattern, name)));
+    let returned = |name: &str| reverted.contains(name).then_some("it returned to float to hold the floor");
+    let plan = Plan::new(graph, target, &|name| settings.keeps(name).or_else(|| returned(name)));
     if plan.layers.is_empty() {
         let why = plan.float.iter().take(3).map(|left| format!("`{}`: {}", left.node, left.reason)).collect::<Vec<_>>().join("; ");
         return Err(QuantizeError::NothingToQuantize { target: target.name, why });
     }
     let (weights, layers) = weight_codes(graph, &plan, settings)?;
-    let Calibrated { activations, samples } = calibrate(graph, &plan, calibration, settings.calibration, &target.precision.activations)?;
+    let Calibrated { activations, samples } =
+        calibrate(graph, &plan.observed(), calibration, settings.calibration, &target.precision.activations)?;
     let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &BTreeMap::new(), integer_biases: false };
     let corrections = match settings.bias_correction {
         true => corrections(graph, &assemble(graph, &parts)?, &plan, calibration)?,
@@ -238,11 +258,14 @@ pub fn quantize(
         float: plan.float.clone(),
         output,
         kernels: None,
+        damages: vec![],
+        reverting: vec![],
     };
     Ok((quantized, report))
 }
 
-pub(super) fn on_codes(op: &Op) -> bool {
+/// Whether an operator computes on codes, or makes them or their floats.
+pub(crate) fn on_codes(op: &Op) -> bool {
     matches!(
         op,
         Op::QuantizeLinear(_)
@@ -256,7 +279,7 @@ pub(super) fn on_codes(op: &Op) -> bool {
 }
 
 /// A quantizer for each weight of the plan, and what is said of each layer.
-fn weight_codes(
+pub(super) fn weight_codes(
     graph: &Graph,
     plan: &Plan,
     settings: &Quantization,

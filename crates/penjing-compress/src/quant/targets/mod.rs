@@ -53,6 +53,9 @@ const fn activations(number: Number, symmetry: Symmetry) -> Scheme {
 pub struct TargetName(pub &'static Target);
 
 impl TargetName {
+    /// Any device.
+    pub const GENERIC: TargetName = TargetName(&generic::TARGET);
+
     /// The machine that this runs on.
     pub fn here() -> TargetName {
         TargetName(here())
