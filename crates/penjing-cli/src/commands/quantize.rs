@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use penjing_compress::quant::correct_output::OutputCorrection;
 use penjing_compress::quant::targets::TargetName;
-use penjing_compress::quant::{Bfloat16, Bits, Conversion, Dynamic, Fit, Float16, Number, Quantization, RangeMethod, Rounding, WeightOnly};
+use penjing_compress::quant::{
+    Bfloat16, Bits, Conversion, Dynamic, Fit, Float16, Number, Operators, Quantization, RangeMethod, Rounding, WeightOnly,
+};
 use penjing_compress::{RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
 
@@ -30,7 +32,7 @@ pub(crate) struct Quantize {
     /// What numbers become: int8 (codes that the device computes on), fp16 (16-bit floats, computed on as such) or bf16 (storage)
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Precision::Int8)]
     precision: Precision,
-    /// Where codes stand: static (weights and activations, ranges from data), dynamic (products, ranges found while the network runs) or
+    /// Where codes stand: static (weights and activations, ranges from data), qoperator (the same, as QLinearConv and QLinearMatMul), dynamic (products, ranges found while the network runs) or
     /// weight-only (products, in blocks) [default: static]
     #[arg(long, value_name = "NAME", value_enum)]
     placement: Option<Placement>,
@@ -98,6 +100,8 @@ enum Precision {
 enum Placement {
     /// At weights and activations, with scales fixed by calibration
     Static,
+    /// The same, with operators on codes in place of floats between codes
+    Qoperator,
     /// At products, with scales of activations found while the network runs
     Dynamic,
     /// At weights of products, in blocks
@@ -170,7 +174,11 @@ impl Quantize {
             }
             (Precision::Int8, Placement::Static) => {
                 self.refuse("--placement static", &blocks)?;
-                return self.fixed_scales();
+                return self.fixed_scales(Operators::Qdq);
+            }
+            (Precision::Int8, Placement::Qoperator) => {
+                self.refuse("--placement qoperator", &blocks)?;
+                return self.fixed_scales(Operators::Qoperator);
             }
             (Precision::Int8, Placement::Dynamic) => {
                 self.refuse("--placement dynamic", &[&ranges[..], &blocks].concat())?;
@@ -215,7 +223,7 @@ impl Quantize {
         target
     }
 
-    fn fixed_scales(&self) -> Result<Step> {
+    fn fixed_scales(&self, operators: Operators) -> Result<Step> {
         let bits = self.weight_bits.unwrap_or_default();
         Ok(Step::Quantize(Quantization {
             target: self.device(),
@@ -225,6 +233,7 @@ impl Quantize {
             calibration_samples: self.calibration_samples,
             bias_correction: !self.no_bias_correction,
             correct_output: self.correct_output,
+            operators,
             keep: self.keep.clone(),
             floor: self.floor.floor()?,
         }))

@@ -84,6 +84,22 @@ fn products_of_codes_need_no_data() {
 }
 
 #[test]
+fn operators_on_codes_give_what_floats_between_codes_give() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = clothes();
+    assert_eq!(run(&["train", "lenet-5", "--data", &data, "--epochs", "1", "-o", "whole.onnx"], folder.path()).2, Some(0));
+    let [qdq, qoperator] = ["static", "qoperator"].map(|placement| {
+        let options = ["--placement", placement, "--data", &data, "--target", "x86-avx2"];
+        let record = quantized(folder.path(), placement, &options);
+        (sound(&folder.path().join(format!("{placement}.onnx")), 0.02), record["test"]["result"]["percent"].as_f64().expect("a number"))
+    });
+    let count = |graph: &Graph, of: &str| graph.nodes().filter(|(_, node)| node.op.op_type() == of).count();
+    assert_eq!((count(&qdq.0, "Conv"), count(&qdq.0, "QLinearConv")), (2, 0));
+    assert_eq!((count(&qoperator.0, "Conv"), count(&qoperator.0, "QLinearConv")), (0, 2));
+    assert!((qdq.1 - qoperator.1).abs() <= 0.5, "{} and {}", qdq.1, qoperator.1);
+}
+
+#[test]
 fn weights_alone_are_codes_in_blocks() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = clothes();

@@ -15,6 +15,7 @@ use super::correct_output::OutputCorrection;
 use super::last_layer::{CorrectedOutput, classifier, fitted, folded};
 use super::plan::{LeftInFloat, Plan};
 use super::qdq::{AssembleError, Parts, assemble};
+use super::qoperator::{Operators, to_qoperator};
 use super::saturation::{can_leave_16_bits, unsaturated};
 use super::targets::TargetName;
 use super::{Bits, Fit, Kernels, LayerDamage, QuantError, Quantizer, RangeMethod, Reverting};
@@ -46,6 +47,9 @@ pub struct Quantization {
     /// What is fitted to a classifier's outputs afterwards; `None`: a temperature where there are labels, else a match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct_output: Option<OutputCorrection>,
+    /// How it is written.
+    #[serde(default)]
+    pub operators: Operators,
     /// Nodes that stay in float: their names, `*` for any text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
@@ -247,6 +251,10 @@ pub fn quantize(
         scale: q.scales()[0],
         zero_point: q.zero_points()[0],
         all_zero: !q.all_zero().is_empty(),
+    };
+    let quantized = match settings.operators {
+        Operators::Qdq => quantized,
+        Operators::Qoperator => to_qoperator(&quantized)?,
     };
     let report = QuantizationReport {
         target: settings.target,
