@@ -244,6 +244,16 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
     lines.extend(damages(&report.damages));
     lines.extend(report.reverting.iter().filter(|_| !report.damages.is_empty()).map(reverting_line));
     lines.extend(report.kernels.as_ref().map(kernels_line));
+    let reconstructed: Vec<_> = report.layers.iter().filter_map(|l| l.reconstruction).collect();
+    if !reconstructed.is_empty() {
+        let left = reconstructed.iter().map(|r| if r.nearest > 0.0 { (r.rounded / r.nearest).ln() } else { 0.0 }).sum::<f64>();
+        lines.push(format!(
+            "Weights of {} layers rounded up or down, so that each gives what it gave in float: of the squared error of its outputs with the \
+             nearest codes {:.0} % are left in the geometric mean",
+            reconstructed.len(),
+            100.0 * (left / reconstructed.len() as f64).exp()
+        ));
+    }
     if report.weight_bits < Bits::default() {
         let most = Codes { low: -128, high: 127 }.of_bits(report.weight_bits).high;
         lines.push(format!(

@@ -527,6 +527,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             format!("only zeros were seen in `{tensor}`, so that its scale of {scale} is a convention (hint: give samples that reach it)")
         };
         work.notes.extend(constant.map(|activation| note(&activation.tensor, activation.scale)));
+        work.notes.extend(report.notes.iter().cloned());
         (work.graph, work.quantization) = (graph, Some(report));
         Ok(())
     }

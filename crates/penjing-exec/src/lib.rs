@@ -9,6 +9,7 @@ mod kernels;
 pub mod runtime;
 pub mod train;
 
+pub use cpu::matmul::{Matrix, products};
 pub use cpu::memory::keep_freed_memory;
 pub use engine::cpu_executor;
 pub use error::ExecError;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ops::{Binary, Op};
+use crate::ops::{Binary, Op, Variadic};
 use crate::{Graph, Node, NodeId, ValueId};
 
 /// What an initializer is for.
@@ -71,8 +71,20 @@ fn role_in(graph: &Graph, consumers: &BTreeMap<ValueId, Vec<NodeId>>, node: Node
         (Op::BatchNormalization(_), Some(3)) => Role::RunningMean,
         (Op::BatchNormalization(_), Some(4)) => Role::RunningVariance,
         (Op::Activation(crate::ops::Activation::PRelu), Some(1)) => Role::Slope,
-        // A weight may be stored transposed, reshaped or in another float type and brought into form by the graph.
-        (Op::Transpose(_) | Op::Reshape(_) | Op::Cast(_) | Op::Identity(_) | Op::Squeeze(_) | Op::Unsqueeze(_), Some(0)) => {
+        // A weight may be stored transposed, reshaped or in another float type and brought into form by the graph, or be cut and rounded
+        // to the codes that it is trained for.
+        (
+            Op::Transpose(_)
+            | Op::Reshape(_)
+            | Op::Cast(_)
+            | Op::Identity(_)
+            | Op::Squeeze(_)
+            | Op::Unsqueeze(_)
+            | Op::QuantizeLinear(_)
+            | Op::DequantizeLinear(_)
+            | Op::Variadic(Variadic::Max | Variadic::Min),
+            Some(0),
+        ) => {
             let formed = node.output(0).into_iter().flat_map(|y| uses(consumers, y).map(move |n| (n, y)));
             formed.map(|(n, y)| role_in(graph, consumers, n, y)).min().unwrap_or(Role::Constant)
         }
@@ -137,6 +149,22 @@ mod tests {
         let graph = b.output(y).finish().expect("valid");
         let found = ["w", "bias", "w2", "added", "six"].map(|name| role_of(&graph, name));
         assert_eq!(found, [Role::Weight, Role::Bias, Role::Weight, Role::Bias, Role::Constant].map(Some));
+    }
+
+    #[test]
+    fn a_weight_that_is_rounded_while_it_is_trained() {
+        let mut b = GraphBuilder::new("rounded");
+        let x = b.input("x", DataType::Float, [Dim::symbol("N"), 4.into()]);
+        let w = b.tensor("w", Tensor::new([4, 4], vec![0.5f32; 16]));
+        let most = b.tensor("most", Tensor::scalar(1.0f32));
+        let (scale, zero) = (b.tensor("scale", Tensor::scalar(0.1f32)), b.tensor("zero", Tensor::scalar(0i8)));
+        let cut = b.node("cut", Variadic::Min, &[w, most]);
+        let codes = b.node("codes", crate::ops::QuantizeLinear::default(), &[cut, scale, zero]);
+        let back = b.node("back", crate::ops::DequantizeLinear::default(), &[codes, scale, zero]);
+        let y = b.node("y", MatMul, &[x, back]);
+        let graph = b.output(y).finish().expect("valid");
+        let found = ["w", "most", "scale"].map(|name| role_of(&graph, name));
+        assert_eq!(found, [Role::Weight, Role::Constant, Role::Constant].map(Some));
     }
 
     #[test]

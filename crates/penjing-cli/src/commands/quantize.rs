@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use penjing_compress::quant::correct_output::OutputCorrection;
 use penjing_compress::quant::targets::TargetName;
 use penjing_compress::quant::{
-    Bfloat16, Bits, Conversion, Dynamic, Fit, Float16, Number, Operators, Quantization, RangeMethod, Rounding, WeightOnly,
+    Bfloat16, Bits, Conversion, Dynamic, Fit, Float16, Number, Operators, Quantization, RangeMethod, Rounding, StaticRounding, WeightOnly,
 };
 use penjing_compress::{RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
@@ -19,6 +19,8 @@ use crate::run::RunOptions;
 
 /// Samples that activations are observed on where nothing else is asked for.
 const CALIBRATION_SAMPLES: usize = 128;
+/// The same where weights are rounded so that layers give what they gave: of each sample a product sees one row alone.
+const ROUNDING_SAMPLES: usize = 1024;
 
 /// Turn weights and activations into integers of the types that a device computes on, calibrated with data
 #[derive(Args)]
@@ -42,7 +44,8 @@ pub(crate) struct Quantize {
     /// How many weights alone share a scale, from 16 on [default: 32]
     #[arg(long, value_name = "N", value_parser = count)]
     block_size: Option<usize>,
-    /// How weights alone become codes: nearest, or gptq, which looks at data [default: nearest]
+    /// Which of the codes next to it a weight takes: nearest; with fixed scales adaround, with which each layer gives what it gave in float;
+    /// of weights alone gptq, which makes up for what was lost [default: nearest]
     #[arg(long, value_name = "METHOD", value_enum)]
     rounding: Option<RoundingName>,
     /// The device: x86-vnni, x86-avx2, arm-dotprod, gpu-tensorrt, mcu or generic [default: this machine]
@@ -51,9 +54,9 @@ pub(crate) struct Quantize {
     /// How the ranges of activations are chosen: min-max, moving-average, percentile, entropy or mse [default: mse]
     #[arg(long, value_name = "METHOD")]
     calibration: Option<RangeMethod>,
-    /// Training samples that activations are observed on
-    #[arg(long, value_name = "N", default_value_t = CALIBRATION_SAMPLES, value_parser = count)]
-    calibration_samples: usize,
+    /// Training samples that activations are observed on [default: 128; 1024 with --rounding adaround]
+    #[arg(long, value_name = "N", value_parser = count)]
+    calibration_samples: Option<usize>,
     /// Bits of a weight, 2 to 8. Fewer than 8 are held in codes of 8 bits, -7 to 7 for 4 bits: convolutions have no kernels for less
     /// [default: 8]
     #[arg(long, value_name = "N")]
@@ -108,11 +111,13 @@ enum Placement {
     WeightOnly,
 }
 
-/// How weights alone become codes.
+/// How weights become codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RoundingName {
     /// Each to the nearest
     Nearest,
+    /// Up or down, so that layers give what they gave in float
+    Adaround,
     /// So that weights not yet rounded make up for what was lost
     Gptq,
 }
@@ -158,18 +163,20 @@ impl Quantize {
         let blocks = [
             ("--weight-type", self.weight_type.is_some()),
             ("--block-size", self.block_size.is_some()),
-            ("--rounding", self.rounding.is_some()),
+            ("--rounding gptq", self.rounding == Some(RoundingName::Gptq)),
         ];
+        let rounding = [("--rounding", self.rounding.is_some())];
+        let adaround = [("--rounding adaround", self.rounding == Some(RoundingName::Adaround))];
         let device = [("--target", self.target.is_some())];
         let codes = [("--placement", self.placement.is_some()), ("--weight-range", self.weight_range.is_some())];
         let keep = self.keep.clone();
         let conversion = match (self.precision, self.placement.unwrap_or(Placement::Static)) {
             (Precision::Fp16, _) => {
-                self.refuse("--precision fp16", &[&ranges[..], &blocks, &device, &codes].concat())?;
-                Conversion::Fp16(Float16 { calibration_samples: self.calibration_samples, keep })
+                self.refuse("--precision fp16", &[&ranges[..], &blocks, &rounding, &device, &codes].concat())?;
+                Conversion::Fp16(Float16 { calibration_samples: self.samples(), keep })
             }
             (Precision::Bf16, _) => {
-                self.refuse("--precision bf16", &[&ranges[..], &blocks, &device, &codes].concat())?;
+                self.refuse("--precision bf16", &[&ranges[..], &blocks, &rounding, &device, &codes].concat())?;
                 Conversion::Bf16(Bfloat16 { keep })
             }
             (Precision::Int8, Placement::Static) => {
@@ -181,15 +188,15 @@ impl Quantize {
                 return self.fixed_scales(Operators::Qoperator);
             }
             (Precision::Int8, Placement::Dynamic) => {
-                self.refuse("--placement dynamic", &[&ranges[..], &blocks].concat())?;
+                self.refuse("--placement dynamic", &[&ranges[..], &blocks, &rounding].concat())?;
                 Conversion::Dynamic(Dynamic { target: self.device(), weight_range: self.weight_range.unwrap_or_default(), keep })
             }
             (Precision::Int8, Placement::WeightOnly) => {
-                self.refuse("--placement weight-only", &[&ranges[..], &device].concat())?;
+                self.refuse("--placement weight-only", &[&ranges[..], &device, &adaround].concat())?;
                 let weight_type = self.weight_type.unwrap_or(Number::Int4);
                 let rounding = match self.rounding {
-                    None | Some(RoundingName::Nearest) => Rounding::Nearest,
-                    Some(RoundingName::Gptq) => Rounding::Gptq { calibration_samples: self.calibration_samples },
+                    None | Some(RoundingName::Nearest | RoundingName::Adaround) => Rounding::Nearest,
+                    Some(RoundingName::Gptq) => Rounding::Gptq { calibration_samples: self.samples() },
                 };
                 Conversion::WeightOnly(WeightOnly {
                     weight_type,
@@ -208,6 +215,14 @@ impl Quantize {
             Some((option, _)) => Err(Usage(format!("{option} means nothing with {with} (hint: leave one of them out)")).into()),
             None => Ok(()),
         }
+    }
+
+    fn samples(&self) -> usize {
+        let by_default = match self.rounding {
+            Some(RoundingName::Adaround) => ROUNDING_SAMPLES,
+            Some(RoundingName::Nearest | RoundingName::Gptq) | None => CALIBRATION_SAMPLES,
+        };
+        self.calibration_samples.unwrap_or(by_default)
     }
 
     /// The device: the one that is named, else this machine, said aloud.
@@ -230,7 +245,11 @@ impl Quantize {
             calibration: self.calibration.unwrap_or(RangeMethod::Mse),
             weight_range: self.weight_range.unwrap_or(if bits < Bits::default() { Fit::Mse } else { Fit::MinMax }),
             weight_bits: bits,
-            calibration_samples: self.calibration_samples,
+            calibration_samples: self.samples(),
+            rounding: match self.rounding {
+                Some(RoundingName::Adaround) => StaticRounding::Adaround,
+                Some(RoundingName::Nearest | RoundingName::Gptq) | None => StaticRounding::Nearest,
+            },
             bias_correction: !self.no_bias_correction,
             correct_output: self.correct_output,
             operators,

@@ -33,6 +33,7 @@ pub use pattern::{Block, NOfM, Pattern};
 pub(crate) use pruning::{Pruning, Shrink};
 pub use schedule::PruningSchedule;
 pub use select::{keep_largest, keep_largest_few};
+pub(crate) use sparsegpt::inputs::Inputs;
 pub use sparsegpt::{Compensated, sparsegpt};
 pub use stats::{FeatureMoments, GradientMoments, Stats};
 pub use weight_matrix::{FeatureAxis, WeightMatrix};

@@ -27,6 +27,7 @@ mod qoperator;
 mod quantizer;
 mod range;
 mod reverting;
+mod rounding;
 pub mod saturation;
 mod scheme;
 mod static_quantization;
@@ -54,7 +55,10 @@ pub use quantizer::Quantizer;
 pub use range::Range;
 pub(crate) use reverting::{Fewest, worst};
 pub use reverting::{LayerDamage, Reverting, damages};
+pub use rounding::{Reconstruction, StaticRounding};
 pub use scheme::{Granularity, Scheme, Symmetry};
 pub(crate) use static_quantization::on_codes;
-pub use static_quantization::{ActivationCodes, LayerCodes, Quantization, QuantizationReport, QuantizeError, prepared, quantize};
+pub use static_quantization::{
+    ActivationCodes, LayerCodes, Quantization, QuantizationReport, QuantizeError, StaticQuantization, prepared, quantize,
+};
 pub use weight_only::{Rounding, WeightOnly};

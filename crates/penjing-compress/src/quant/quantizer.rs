@@ -68,6 +68,19 @@ impl Quantizer {
         self.scales[0] * least
     }
 
+    /// The same codes for values of which each group is multiplied with a factor, or all with one; where groups are fewer than factors, with
+    /// the largest |factor|. A factor of zero leaves the scale as it is.
+    #[must_use]
+    pub fn scaled(&self, factors: &[f32]) -> Quantizer {
+        let largest = factors.iter().fold(0.0f32, |m, f| m.max(f.abs()));
+        let factor = |group: usize| if factors.len() == self.scales.len() { factors[group].abs() } else { largest };
+        let scaled = |(group, scale): (usize, &f32)| match scale * factor(group) {
+            scaled if scaled.is_normal() => scaled,
+            _ => *scale,
+        };
+        Quantizer { scales: self.scales.iter().enumerate().map(scaled).collect(), ..self.clone() }
+    }
+
     /// Dimensions of scales and zero points as QuantizeLinear-21 has them: [] per tensor, [C] per channel, per block those of the tensor
     /// with that of the axis divided by the size, rounded up.
     pub fn scale_dims(&self) -> Vec<usize> {
@@ -220,6 +233,18 @@ mod tests {
         let int8 = Quantizer::fit(symmetric(Number::Int8, Granularity::Channel { axis: 0 }), &[2, 2], &w, Fit::MinMax).expect("fits");
         assert_eq!((int8.all_zero(), int8.scales()[0]), (&[0usize][..], ALL_ZERO_SCALE));
         assert_eq!(int8.quantize(&w).expect("codes")[..2], [0, 0]);
+    }
+
+    #[test]
+    fn scaled_values_keep_their_codes() {
+        let w = [1.0, -7.0, 3.0, 0.5];
+        let int4 = Quantizer::fit(symmetric(Number::Int4, Granularity::Channel { axis: 0 }), &[2, 2], &w, Fit::MinMax).expect("fits");
+        let scaled = int4.scaled(&[2.0, -4.0]);
+        assert_eq!(scaled.scales(), [2.0, 12.0 / 7.0]);
+        assert_eq!(scaled.quantize(&[2.0, -14.0, -12.0, -2.0]).expect("codes"), [1, -7, -7, -1]);
+        assert_eq!(int4.scaled(&[0.0, 1.0]), int4);
+        let whole = Quantizer::fit(symmetric(Number::Int4, TENSOR), &[4], &w, Fit::MinMax).expect("fits");
+        assert_eq!(whole.scaled(&[0.5, -3.0]).scales(), [3.0]);
     }
 
     #[test]

@@ -16,9 +16,10 @@ use super::last_layer::{CorrectedOutput, classifier, fitted, folded};
 use super::plan::{LeftInFloat, Plan};
 use super::qdq::{AssembleError, Parts, assemble};
 use super::qoperator::{Operators, to_qoperator};
+use super::rounding::adaround;
 use super::saturation::{can_leave_16_bits, unsaturated};
 use super::targets::TargetName;
-use super::{Bits, Fit, Kernels, LayerDamage, QuantError, Quantizer, RangeMethod, Reverting};
+use super::{Bits, Fit, Kernels, LayerDamage, QuantError, Quantizer, RangeMethod, Reconstruction, Reverting, StaticRounding};
 use crate::floor::Floor;
 use crate::prune::structured::matches;
 use crate::prune::{Calibration, WeightMatrix};
@@ -40,6 +41,9 @@ pub struct Quantization {
     /// Bits of a weight. What is fewer than 8 is held in codes of 8 bits, of which only the smallest are used.
     #[serde(default)]
     pub weight_bits: Bits,
+    /// Which of the codes next to it a weight takes.
+    #[serde(default)]
+    pub rounding: StaticRounding,
     /// Training samples that activations are observed on.
     pub calibration_samples: usize,
     /// Whether biases make up for the means that quantization shifts.
@@ -78,6 +82,9 @@ pub struct LayerCodes {
     pub all_zero: usize,
     /// Output channels whose scale was widened so that no sum of two products leaves 16 bits.
     pub widened: usize,
+    /// How well it gives what it gave in float, where its weights were rounded to that end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconstruction: Option<Reconstruction>,
     /// Largest |correction| of its bias; `None` where none was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_correction: Option<f32>,
@@ -104,6 +111,8 @@ pub struct QuantizationReport {
     pub target: TargetName,
     /// Bits of a weight.
     pub weight_bits: Bits,
+    /// How weights were rounded.
+    pub rounding: StaticRounding,
     /// Samples that activations were observed on.
     pub samples: usize,
     /// How long calibration and corrections took.
@@ -126,6 +135,9 @@ pub struct QuantizationReport {
     /// The networks that were measured on the way to the floor.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reverting: Vec<Reverting>,
+    /// What a reader should know.
+    #[serde(skip)]
+    pub notes: Vec<String>,
 }
 
 /// What stands in the way of quantizing a network.
@@ -207,69 +219,128 @@ pub fn quantize(
     calibration: &dyn Calibration,
     held_back: Option<&dyn Calibration>,
 ) -> Result<(Graph, QuantizationReport), QuantizeError> {
-    let started = Instant::now();
-    let graph = &prepared(graph)?;
-    if let Some((_, node)) = graph.nodes().find(|(_, node)| on_codes(&node.op)) {
-        return Err(QuantizeError::Quantized { node: node.name.clone() });
-    }
-    let target = settings.target.0;
-    if let Some(pattern) = settings.keep.iter().find(|pattern| !graph.nodes().any(|(_, node)| matches(pattern, &node.name))) {
-        return Err(QuantizeError::NothingToKeep { pattern: pattern.clone() });
-    }
-    let returned = |name: &str| reverted.contains(name).then_some("it returned to float to hold the floor");
-    let plan = Plan::new(graph, target, &|name| settings.keeps(name).or_else(|| returned(name)));
-    if plan.layers.is_empty() {
-        let why = plan.float.iter().take(3).map(|left| format!("`{}`: {}", left.node, left.reason)).collect::<Vec<_>>().join("; ");
-        return Err(QuantizeError::NothingToQuantize { target: target.name, why });
-    }
-    let (weights, layers) = weight_codes(graph, &plan, settings)?;
-    let Calibrated { activations, samples } =
-        calibrate(graph, &plan.observed(), calibration, settings.calibration, &target.precision.activations)?;
-    let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &BTreeMap::new(), integer_biases: false };
-    let corrections = match settings.bias_correction {
-        true => corrections(graph, &assemble(graph, &parts)?, &plan, calibration)?,
-        false => BTreeMap::new(),
-    };
-    let mut biases = corrected_biases(graph, &plan, &corrections);
-    let mut quantized = assemble(graph, &Parts { biases: &biases, integer_biases: true, ..parts })?;
-    let mut output = None;
-    if let (Some(layer), Some(held_back)) = (classifier(graph, &plan), held_back) {
-        let by_default = if held_back.classes().is_some() { OutputCorrection::Temperature } else { OutputCorrection::Match };
-        let correction = settings.correct_output.unwrap_or(by_default);
-        if let Some((correction, brought)) = fitted((graph, &quantized), layer, correction, held_back)? {
-            let corrected = folded(graph, layer, &correction, &mut biases)?;
-            let (weights, _) = weight_codes(&corrected, &plan, settings)?;
-            quantized = assemble(&corrected, &Parts { weights: &weights, biases: &biases, integer_biases: true, ..parts })?;
-            output = Some(brought);
+    StaticQuantization::calibrated(graph, settings, reverted, calibration)?.finished(held_back)
+}
+
+/// A quantization whose scales are known.
+#[derive(Debug)]
+pub struct StaticQuantization<'a> {
+    settings: &'a Quantization,
+    started: Instant,
+    /// The network in float.
+    float: Graph,
+    /// The same with weights that may have been moved to codes.
+    rounded: Graph,
+    plan: Plan,
+    weights: BTreeMap<ValueId, Quantizer>,
+    activations: BTreeMap<ValueId, Quantizer>,
+    /// What each layer adds to its output channels, where that is not what its bias holds.
+    biases: BTreeMap<NodeId, Vec<f32>>,
+    layers: Vec<LayerCodes>,
+    samples: usize,
+    notes: Vec<String>,
+}
+
+impl<'a> StaticQuantization<'a> {
+    /// Finds the scales, rounds the weights and corrects the biases.
+    ///
+    /// # Errors
+    /// As [`quantize`].
+    pub fn calibrated(
+        graph: &Graph,
+        settings: &'a Quantization,
+        reverted: &BTreeSet<String>,
+        calibration: &dyn Calibration,
+    ) -> Result<Self, QuantizeError> {
+        let started = Instant::now();
+        let graph = prepared(graph)?;
+        if let Some((_, node)) = graph.nodes().find(|(_, node)| on_codes(&node.op)) {
+            return Err(QuantizeError::Quantized { node: node.name.clone() });
         }
+        let target = settings.target.0;
+        if let Some(pattern) = settings.keep.iter().find(|pattern| !graph.nodes().any(|(_, node)| matches(pattern, &node.name))) {
+            return Err(QuantizeError::NothingToKeep { pattern: pattern.clone() });
+        }
+        let returned = |name: &str| reverted.contains(name).then_some("it returned to float to hold the floor");
+        let plan = Plan::new(&graph, target, &|name| settings.keeps(name).or_else(|| returned(name)));
+        if plan.layers.is_empty() {
+            let why = plan.float.iter().take(3).map(|left| format!("`{}`: {}", left.node, left.reason)).collect::<Vec<_>>().join("; ");
+            return Err(QuantizeError::NothingToQuantize { target: target.name, why });
+        }
+        let (weights, mut layers) = weight_codes(&graph, &plan, settings)?;
+        let Calibrated { activations, samples } =
+            calibrate(&graph, &plan.observed(), calibration, settings.calibration, &target.precision.activations)?;
+        let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &BTreeMap::new(), integer_biases: false };
+        let (mut rounded, mut notes) = (graph.clone(), vec![]);
+        if settings.rounding == StaticRounding::Adaround {
+            let found = adaround(&graph, &parts, calibration)?;
+            for (planned, layer) in plan.layers.iter().zip(&mut layers) {
+                layer.reconstruction = found.layers.get(&planned.node).copied();
+                layer.weight_sqnr = moved(&graph, &found.graph, planned.weight).unwrap_or(layer.weight_sqnr);
+            }
+            (rounded, notes) = (found.graph, found.notes);
+        }
+        let mut biases = BTreeMap::new();
+        if settings.bias_correction {
+            let corrections = corrections(&graph, &assemble(&rounded, &parts)?, &plan, calibration)?;
+            for (planned, layer) in plan.layers.iter().zip(&mut layers) {
+                layer.largest_correction = corrections.get(&planned.node).map(|c| c.iter().fold(0.0f32, |m, x| m.max(x.abs())));
+            }
+            biases = corrected_biases(&graph, &plan, &corrections);
+        }
+        Ok(StaticQuantization { settings, started, float: graph, rounded, plan, weights, activations, biases, layers, samples, notes })
     }
-    let largest = |node: NodeId| corrections.get(&node).map(|c| c.iter().fold(0.0f32, |m, x| m.max(x.abs())));
-    let layers = plan.layers.iter().zip(layers).map(|(planned, layer)| LayerCodes { largest_correction: largest(planned.node), ..layer });
-    let name = |id: &ValueId| graph.value(*id).name.clone();
-    let of = |(id, q): (&ValueId, &Quantizer)| ActivationCodes {
-        tensor: name(id),
-        scale: q.scales()[0],
-        zero_point: q.zero_points()[0],
-        all_zero: !q.all_zero().is_empty(),
-    };
-    let quantized = match settings.operators {
-        Operators::Qdq => quantized,
-        Operators::Qoperator => to_qoperator(&quantized)?,
-    };
-    let report = QuantizationReport {
-        target: settings.target,
-        weight_bits: settings.weight_bits,
-        samples,
-        seconds: started.elapsed().as_secs_f64(),
-        layers: layers.collect(),
-        activations: activations.iter().map(of).collect(),
-        float: plan.float.clone(),
-        output,
-        kernels: None,
-        damages: vec![],
-        reverting: vec![],
-    };
-    Ok((quantized, report))
+
+    fn parts(&self) -> Parts<'_> {
+        let StaticQuantization { plan, activations, weights, biases, .. } = self;
+        Parts { plan, activations, weights, biases, integer_biases: true }
+    }
+
+    /// Puts codes in, and corrects a classifier's outputs on samples that were held back from calibration, if there are any.
+    ///
+    /// # Errors
+    /// As [`quantize`].
+    pub fn finished(mut self, held_back: Option<&dyn Calibration>) -> Result<(Graph, QuantizationReport), QuantizeError> {
+        let mut quantized = assemble(&self.rounded, &self.parts())?;
+        let mut output = None;
+        if let (Some(layer), Some(held_back)) = (classifier(&self.float, &self.plan).cloned(), held_back) {
+            let by_default = if held_back.classes().is_some() { OutputCorrection::Temperature } else { OutputCorrection::Match };
+            let correction = self.settings.correct_output.unwrap_or(by_default);
+            if let Some((correction, brought)) = fitted((&self.float, &quantized), &layer, correction, held_back)? {
+                self.rounded = folded(&self.rounded, &layer, &correction, &mut self.biases)?;
+                if let Some(quantizer) = self.weights.get_mut(&layer.weight) {
+                    *quantizer = quantizer.scaled(&correction.scale);
+                }
+                quantized = assemble(&self.rounded, &self.parts())?;
+                output = Some(brought);
+            }
+        }
+        if self.settings.operators == Operators::Qoperator {
+            quantized = to_qoperator(&quantized)?;
+        }
+        let of = |(id, q): (&ValueId, &Quantizer)| ActivationCodes {
+            tensor: self.float.value(*id).name.clone(),
+            scale: q.scales()[0],
+            zero_point: q.zero_points()[0],
+            all_zero: !q.all_zero().is_empty(),
+        };
+        let report = QuantizationReport {
+            target: self.settings.target,
+            weight_bits: self.settings.weight_bits,
+            rounding: self.settings.rounding,
+            samples: self.samples,
+            seconds: self.started.elapsed().as_secs_f64(),
+            activations: self.activations.iter().map(of).collect(),
+            layers: self.layers,
+            float: self.plan.float,
+            output,
+            kernels: None,
+            damages: vec![],
+            reverting: vec![],
+            notes: self.notes,
+        };
+        Ok((quantized, report))
+    }
 }
 
 /// Whether an operator computes on codes, or makes them or their floats.
@@ -321,6 +392,7 @@ pub(super) fn weight_codes(
             weight_sqnr: sqnr(&values, &rounded),
             all_zero: quantizer.all_zero().len(),
             widened,
+            reconstruction: None,
             largest_correction: None,
         });
         quantizers.insert(layer.weight, quantizer);
@@ -331,6 +403,12 @@ pub(super) fn weight_codes(
 /// Whether each output sums over one input channel: such sums are made in 32 bits at once.
 fn depthwise(matrix: &WeightMatrix) -> bool {
     matrix.run() == 1 && matrix.groups() > 1
+}
+
+/// Signal to noise of a weight that was moved to codes.
+fn moved(float: &Graph, rounded: &Graph, weight: ValueId) -> Option<f64> {
+    let (float, rounded) = (float.tensor(weight)?.to_f32()?, rounded.tensor(weight)?.to_f32()?);
+    (float != rounded).then(|| sqnr(&float, &rounded))
 }
 
 /// 10·log₁₀(Σa² / Σ(a − b)²).

@@ -17,16 +17,22 @@ const DEPTH: usize = 256;
 /// Columns that are turned together, so that a line of the cache is read once.
 const TURNED: usize = 16;
 
-/// A matrix in memory: elements from a row to the next, and from a column to the next.
+/// A matrix in memory.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Matrix<'a> {
-    pub(crate) elements: &'a [f32],
-    pub(crate) row: usize,
-    pub(crate) column: usize,
+pub struct Matrix<'a> {
+    /// What it lies in; the first is that of row 0 and column 0.
+    pub elements: &'a [f32],
+    /// Elements from a row to the next.
+    pub row: usize,
+    /// Elements from a column to the next.
+    pub column: usize,
 }
 
-/// Y [m, n] of A [m, k] and B [k, n], for each pair; `k` is not zero.
-pub(crate) fn products(a: &[Matrix<'_>], b: &[Matrix<'_>], sizes: [usize; 3]) -> Vec<f32> {
+/// Y [m, n] of A [m, k] and B [k, n], for each pair, one after the other; `k` is not zero. The same bits at any number of threads.
+///
+/// # Panics
+/// When there are more of one than of the other, or a matrix is shorter than its sizes say.
+pub fn products(a: &[Matrix<'_>], b: &[Matrix<'_>], sizes: [usize; 3]) -> Vec<f32> {
     products_on(Level::detect(), a, b, sizes)
 }
 

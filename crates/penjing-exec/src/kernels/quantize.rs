@@ -1,9 +1,16 @@
 //! From numbers to codes and back.
+//!
+//! Rounding has no derivative; it is passed as if it were not there (the straight-through estimator of Bengio et al. 2013, "Estimating or
+//! Propagating Gradients Through Stochastic Neurons for Conditional Computation"). By the chain rule through QuantizeLinear and
+//! DequantizeLinear with one scale s, a value x whose code lies within the range passes its gradient unchanged, one beyond it passes none,
+//! and s gets round(x / s) − x / s within and the code's distance from the zero point beyond: Esser et al. 2020, "Learned Step Size
+//! Quantization".
 
 use burn_backend::DType;
 use penjing_graph::ops::{Cast, DequantizeLinear, Granularity, QuantizeLinear};
 use penjing_graph::{DataType, Dim, Tensor, small_float};
 
+use super::device::Bounds;
 use super::value::index;
 use super::{Call, Done, Float, Kernels, Value, code_type, device_type};
 use crate::ExecError;
@@ -18,10 +25,12 @@ pub(super) fn quantize_linear<B: Kernels>(op: QuantizeLinear, mut call: Call<'_,
     let (x, scale, zero) = (call.value(0)?, call.value(1)?, call.optional_value(2)?);
     let to = op.output_dtype.or(zero.as_ref().map(Value::dtype)).unwrap_or(DataType::Uint8);
     let precision = op.precision.unwrap_or(scale.dtype());
-    let x_dims = x.dims();
-    let granularity = op.granularity(&fixed(&x_dims), &fixed(&scale.dims())).map_err(|reason| call.refuse(reason))?;
+    let (x_dims, scale_dims) = (x.dims(), scale.dims());
+    let granularity = op.granularity(&fixed(&x_dims), &fixed(&scale_dims)).map_err(|reason| call.refuse(reason))?;
     let Grid { scale, zero } = spread(&call, granularity, &x_dims, scale, zero)?;
     let x = numbers(&call, x)?;
+    let (wants_x, wants_scale) = (call.wants(0), call.wants(1) && repeats(granularity));
+    let back = (wants_x || wants_scale).then(|| (x.clone() / scale.clone(), scale.clone(), zero.clone()));
     let y = match precision {
         DataType::Float16 | DataType::Bfloat16 => {
             // Single precision has more than twice the digits, so that the quotient may be rounded twice.
@@ -32,7 +41,14 @@ pub(super) fn quantize_linear<B: Kernels>(op: QuantizeLinear, mut call: Call<'_,
         }
         _ => codes(&call, x, Grid { scale, zero }, to, op.saturate)?,
     };
-    Ok(Done::constant(y))
+    let Some(((steps, scale, zero), (lo, hi))) = back.zip(to.integer_range()) else { return Ok(Done::constant(y)) };
+    let bounds = Bounds { lo: Some(lo as f64), hi: Some(hi as f64) };
+    Ok(Done::nary(y, move |dy| {
+        // y = x/s + z where that is a code, so that dy/dx = 1/s and dy/ds = −(x/s)/s.
+        let dx = Float(B::clip_grad((steps.clone() + zero).0, dy.0, bounds)) / scale;
+        let ds = wants_scale.then(|| -(dx.clone() * steps));
+        vec![wants_x.then_some(dx), ds.map(|ds| summed(ds, granularity, &scale_dims))]
+    }))
 }
 
 pub(super) fn dequantize_linear<B: Kernels>(op: DequantizeLinear, mut call: Call<'_, B>) -> Result<Done<B>, ExecError> {
@@ -41,14 +57,42 @@ pub(super) fn dequantize_linear<B: Kernels>(op: DequantizeLinear, mut call: Call
     let Some(to) = device_type(to).filter(|to| to.is_float()) else {
         return Err(call.refuse(format!("numbers of type {} are not run by the built-in executor", to.name())));
     };
-    let x_dims = x.dims();
-    let granularity = op.granularity(&fixed(&x_dims), &fixed(&scale.dims())).map_err(|reason| call.refuse(reason))?;
+    let (x_dims, scale_dims) = (x.dims(), scale.dims());
+    let granularity = op.granularity(&fixed(&x_dims), &fixed(&scale_dims)).map_err(|reason| call.refuse(reason))?;
     let Grid { scale, zero } = spread(&call, granularity, &x_dims, scale, zero)?;
-    let y = match x.decoded() {
+    let (wants_x, wants_scale) = (call.wants(0), call.wants(1) && repeats(granularity));
+    let x = x.decoded();
+    let steps = if wants_scale { Some(numbers(&call, x.clone())? - zero.clone()) } else { None };
+    let factor = scale.clone();
+    let y = match x {
         Value::Int(x) => Float(B::from_codes(x, scale.0, zero.0)),
         other => (numbers(&call, other)? - zero) * scale,
     };
-    Ok(Done::constant(y.cast(to.into())))
+    if !(wants_x || wants_scale) {
+        return Ok(Done::constant(y.cast(to.into())));
+    }
+    Ok(Done::nary(y.cast(to.into()), move |dy| {
+        // y = (x − z)·s
+        let ds = steps.map(|steps| summed(dy.clone() * steps, granularity, &scale_dims));
+        vec![wants_x.then(|| dy * factor), ds]
+    }))
+}
+
+/// Whether every element of the scale stands for a whole axis or tensor, so that its gradient is a sum over axes.
+fn repeats(granularity: Granularity) -> bool {
+    match granularity {
+        Granularity::Tensor | Granularity::Axis(_) => true,
+        Granularity::Block { .. } => false,
+    }
+}
+
+/// A gradient of x's shape summed over the elements that share a scale, in the scale's shape.
+fn summed<B: Kernels>(gradient: Float<B>, granularity: Granularity, scale_dims: &[usize]) -> Float<B> {
+    let mut dims = vec![1; gradient.rank()];
+    if let Granularity::Axis(axis) = granularity {
+        dims[axis] = gradient.dims()[axis];
+    }
+    gradient.sum_to(&dims).reshape(scale_dims)
 }
 
 /// Scale and zero point follow from the smallest and the largest number, of which zero is always one. Where all are zero, the
@@ -158,11 +202,11 @@ fn of_codes<B: Kernels>(call: &Call<'_, B>, to: DataType, dims: &[usize], octets
 #[cfg(test)]
 mod tests {
     use half::f16;
-    use penjing_graph::ops::{Conv, DynamicQuantizeLinear, Op, Window};
+    use penjing_graph::ops::{Conv, DynamicQuantizeLinear, MatMul, Op, Window};
     use penjing_graph::{Graph, GraphBuilder};
 
     use super::*;
-    use crate::cpu_executor;
+    use crate::{Loss, Target, cpu_executor};
 
     fn run(graph: &Graph, x: &Tensor) -> Vec<Tensor> {
         cpu_executor(graph).expect("an executor").run(std::slice::from_ref(x), graph.outputs()).expect("a run")
@@ -256,6 +300,26 @@ mod tests {
         let expected = single(QuantizeLinear::default(), &input, &[scale.clone(), zero.clone()]);
         assert_eq!(found[0], expected);
         assert_eq!(found[1], single(DequantizeLinear::default(), &expected, &[scale, zero]));
+    }
+
+    #[test]
+    fn rounding_passes_gradients_straight_through_by_hand() {
+        let mut b = GraphBuilder::new("fake");
+        let x = b.input("x", DataType::Float, fixed(&[2, 2]));
+        let w = b.tensor("w", floats(&[2, 2], &[0.6, 70.0, -0.75, -400.0]));
+        let (scale, zero) = (b.tensor("scale", floats(&[2], &[0.5, 1.0])), b.tensor("zero", Tensor::new([2], vec![0i8, 0])));
+        let by_row = QuantizeLinear { axis: 0, ..QuantizeLinear::default() };
+        let codes = b.node("codes", by_row, &[w, scale, zero]);
+        let back = b.node("back", DequantizeLinear { axis: 0, ..DequantizeLinear::default() }, &[codes, scale, zero]);
+        let y = b.node("y", MatMul, &[x, back]);
+        let graph = b.output(y).finish().expect("a graph");
+        let mut executor = cpu_executor(&graph).expect("an executor");
+        assert_eq!(executor.trainable(), [w]);
+        let identity = floats(&[2, 2], &[1.0, 0.0, 0.0, 1.0]);
+        // Codes 1, 127 of 140, −1, −128 of −400: y = 0.5, 63.5, −1, −128. Mean squared error from t: dL/dy = (y − t) / 2.
+        let target = Target::Values(floats(&[2, 2], &[0.0, 0.0, 0.0, 0.0]));
+        let found = executor.gradients(std::slice::from_ref(&identity), &target, &Loss::Mse).expect("gradients");
+        assert_eq!(found.by_weight[&w].to_f32().expect("floats").to_vec(), [0.25, 0.0, -0.5, 0.0]);
     }
 
     #[test]

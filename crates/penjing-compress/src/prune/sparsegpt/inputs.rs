@@ -5,12 +5,9 @@ use penjing_graph::{Graph, Tensor, ValueId};
 
 use crate::prune::{FeatureAxis, Layer};
 
-/// Windows of one sample that are looked at; evenly spaced where there are more.
-const MOST_WINDOWS: usize = 256;
-
 /// The inputs of a layer. Layers that are equal in this see the same numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Inputs {
+pub(crate) struct Inputs {
     value: ValueId,
     columns: usize,
     groups: usize,
@@ -36,7 +33,7 @@ struct AxisSteps {
 
 impl Inputs {
     /// The inputs of a layer, or why they are no matrix.
-    pub(super) fn of(graph: &Graph, layer: &Layer<'_>) -> Result<Inputs, String> {
+    pub(crate) fn of(graph: &Graph, layer: &Layer<'_>) -> Result<Inputs, String> {
         let matrix = layer.matrix.as_ref().ok_or("the graph changes its form before it is used")?;
         let node = graph.node(matrix.node());
         let (value, features) = matrix.input();
@@ -58,22 +55,23 @@ impl Inputs {
     }
 
     /// The value that holds them.
-    pub(super) fn value(&self) -> ValueId {
+    pub(crate) fn value(&self) -> ValueId {
         self.value
     }
 
     /// Numbers in a row.
-    pub(super) fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
     /// Groups of the convolution, each with rows of its own.
-    pub(super) fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         self.groups
     }
 
-    /// For each group the rows of one batch, one after the other.
-    pub(super) fn rows(&self, value: &Tensor) -> Vec<Vec<f32>> {
+    /// For each group the rows of one batch, one after the other; of each sample of a convolution so many windows, evenly spaced where
+    /// there are more.
+    pub(crate) fn rows(&self, value: &Tensor, most_windows: usize) -> Vec<Vec<f32>> {
         let Some(elements) = value.to_f32() else { return vec![] };
         match &self.layout {
             Layout::Features(features) => features.of_rank(value.dims().len()).map_or(vec![], |axis| {
@@ -84,19 +82,19 @@ impl Inputs {
             Layout::Windows { kernel, input, axes, .. } => {
                 let channels = value.dims()[1];
                 let samples = || elements.chunks_exact((channels * input.iter().product::<usize>()).max(1));
-                let group = |group| samples().flat_map(|x| self.windows(x, group, kernel, input, axes)).collect();
+                let group = |group| samples().flat_map(|x| self.windows(x, group, (kernel, input, axes), most_windows)).collect();
                 (0..self.groups).map(group).collect()
             }
         }
     }
 
     /// Windows of one sample [C, D1…], as rows of positions and, at each, the channels of the group.
-    fn windows(&self, x: &[f32], group: usize, kernel: &[usize], input: &[usize], axes: &[AxisSteps]) -> Vec<f32> {
+    fn windows(&self, x: &[f32], group: usize, (kernel, input, axes): (&[usize], &[usize], &[AxisSteps]), most: usize) -> Vec<f32> {
         let (cells, windows) = (input.iter().product::<usize>(), axes.iter().map(|axis| axis.output).product::<usize>());
         let positions: usize = kernel.iter().product();
         let channels = self.columns / positions.max(1);
         let mut rows = vec![];
-        for window in (0..windows).step_by(windows.div_ceil(MOST_WINDOWS).max(1)) {
+        for window in (0..windows).step_by(windows.div_ceil(most.max(1)).max(1)) {
             for position in 0..positions {
                 let cell = cell(window, position, kernel, input, axes);
                 rows.extend((0..channels).map(|c| cell.map_or(0.0, |cell| x[(group * channels + c) * cells + cell])));
@@ -148,7 +146,7 @@ mod tests {
         let weights = matrix.gather(&layer.values);
         let share = matrix.rows() / matrix.groups();
         let mut products: Vec<f32> = vec![];
-        for (group, rows) in inputs.rows(&value).iter().enumerate() {
+        for (group, rows) in inputs.rows(&value, 256).iter().enumerate() {
             for row in weights.chunks(matrix.columns()).skip(group * share).take(share) {
                 products.extend(rows.chunks(matrix.columns()).map(|x| x.iter().zip(row).map(|(x, w)| x * w).sum::<f32>()));
             }

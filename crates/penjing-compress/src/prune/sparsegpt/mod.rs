@@ -4,7 +4,7 @@
 
 mod compensate;
 pub(crate) mod gram;
-mod inputs;
+pub(crate) mod inputs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,8 @@ use compensate::compensate;
 use gram::Gram;
 use inputs::Inputs;
 
+/// Windows of one sample that are looked at.
+const MOST_WINDOWS: usize = 256;
 /// Samples at a time.
 const BATCH: usize = 32;
 
@@ -68,7 +70,7 @@ pub fn sparsegpt(graph: &Graph, calibration: &dyn Calibration, pattern: Pattern,
         let mut grams: Vec<Gram> = (0..inputs.groups()).map(|_| Gram::new(inputs.columns())).collect();
         for batch in calibration.batches(BATCH) {
             let value = executor.run(&batch?.inputs, &[inputs.value()])?;
-            let rows = value.first().map(|value| inputs.rows(value)).unwrap_or_default();
+            let rows = value.first().map(|value| inputs.rows(value, MOST_WINDOWS)).unwrap_or_default();
             grams.iter_mut().zip(rows).for_each(|(gram, rows)| gram.add(&rows));
         }
         let mut factors = vec![];
