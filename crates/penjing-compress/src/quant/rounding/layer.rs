@@ -18,7 +18,7 @@ const STEPS: usize = 1000;
 /// Share of the steps without the regulariser.
 const WARM_UP: f32 = 0.2;
 /// λ times the number of weights of a channel.
-const LAMBDA: f32 = 0.5;
+const LAMBDA: f32 = 8.0;
 /// β at its first and its last step.
 const BETA: (f32, f32) = (20.0, 2.0);
 const LEARNING_RATE: f32 = 0.01;
