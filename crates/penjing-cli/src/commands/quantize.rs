@@ -34,8 +34,8 @@ pub(crate) struct Quantize {
     /// What numbers become: int8 (codes that the device computes on), fp16 (16-bit floats, computed on as such) or bf16 (storage)
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Precision::Int8)]
     precision: Precision,
-    /// Where codes stand: static (weights and activations, ranges from data), qoperator (the same, as QLinearConv and QLinearMatMul), dynamic (products, ranges found while the network runs) or
-    /// weight-only (products, in blocks) [default: static]
+    /// Where codes stand: static (weights and activations, ranges from data), qoperator (the same, as QLinearConv and QLinearMatMul),
+    /// dynamic (products, ranges found while the network runs) or weight-only (products, in blocks) [default: static]
     #[arg(long, value_name = "NAME", value_enum)]
     placement: Option<Placement>,
     /// What weights alone are stored as: int8, uint8, int4, uint4, int2 or uint2 [default: int4]

@@ -185,7 +185,8 @@ mod tests {
             let target = if avx2 { "x86-avx2" } else { "generic" };
             let (graph, _) = to_dynamic(&built.graph, &settings(target)).expect("quantized");
             let tensor = |name: &str| graph.find_value(name).and_then(|id| graph.tensor(id)).expect("an initializer").clone();
-            let (scales, codes) = (tensor("w_scale").to_f32().expect("floats").into_owned(), tensor("w").values::<i8>().expect("codes").into_owned());
+            let scales = tensor("w_scale").to_f32().expect("floats").into_owned();
+            let codes = tensor("w").values::<i8>().expect("codes").into_owned();
             let (lo, hi) = x.iter().fold((0.0f32, 0.0f32), |(lo, hi), x| (lo.min(*x), hi.max(*x)));
             let step = (hi - lo) / 255.0;
             let (a, b) = (product(&built.graph, &x), product(&graph, &x));

@@ -326,7 +326,7 @@ mod tests {
         to_float16(graph, &settings, Some(&samples)).expect("converted")
     }
 
-    /// Each node with the types that it reads and gives, as the last digits of their bits.
+    /// Each node with the types that it reads and gives: bits of each.
     fn types(graph: &Graph) -> Vec<String> {
         let bits = |id: &ValueId| graph.value(*id).dtype.and_then(DataType::bits).map_or("?".into(), |bits| bits.to_string());
         let list = |ids: &[Option<ValueId>]| ids.iter().flatten().map(bits).collect::<Vec<_>>().join(" ");

@@ -129,8 +129,8 @@ mod tests {
 
     #[test]
     fn two_weights_by_hand() {
-        // The first two features are always 1: H = 100·[[1, 1], [1, 1]] + 2/3·I. Codes are −7 … 7 of scale 1 for [7, 0.4, 0.4]: each 0.4 alone goes
-        // to 0, but what the first of them lost, H makes the second up for: 0.4 + 0.4·100/100.67 ≈ 0.8 → 1.
+        // The first two features are always 1: H = 100·[[1, 1], [1, 1]] + 2/3·I. Codes are −7 … 7 of scale 1: each 0.4 alone goes to 0,
+        // but the second makes up for what the first lost: 0.4 + 0.4·100/100.67 ≈ 0.8 → 1.
         let w = [0.4, 0.4, 7.0];
         let built = layer(3, 1, &w);
         let x: Vec<f32> = (0..100).flat_map(|i| [1.0, 1.0, if i == 0 { 1e-3 } else { 0.0 }]).collect();
