@@ -403,3 +403,52 @@ proptest! {
         }
     }
 }
+
+/// Token ids and their mask for a model that takes both.
+fn two_inputs(first: DataType) -> Result<Graph, Box<dyn std::error::Error>> {
+    let mut b = GraphBuilder::new("m");
+    let ids = b.input("ids", first, [Dim::symbol("N"), Dim::symbol("L")]);
+    let mask = b.input("mask", DataType::Float, [Dim::symbol("N"), Dim::symbol("L")]);
+    let float = b.node("float", penjing_graph::ops::Cast { to: DataType::Float, saturate: true }, &[ids]);
+    let y = b.node("y", penjing_graph::ops::Binary::Mul, &[float, mask]);
+    Ok(b.output(y).finish()?)
+}
+
+#[test]
+fn an_array_for_each_input() -> Outcome {
+    use safetensors::{Dtype, tensor::TensorView};
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("tokens.safetensors");
+    let ids: Vec<u8> = (0..60i64).flat_map(|i| (30_000 + i).to_le_bytes()).collect();
+    let mask: Vec<u8> = (0..60).map(|i| u8::from(i % 3 != 2)).collect();
+    let classes: Vec<u8> = (0..20).map(|i| i % 2).collect();
+    let write = |mask_rows: usize| -> Result<(), Box<dyn std::error::Error>> {
+        let views = [
+            ("mask", TensorView::new(Dtype::U8, vec![mask_rows, 60 / mask_rows], &mask)?),
+            ("ids", TensorView::new(Dtype::I64, vec![20, 3], &ids)?),
+            ("y", TensorView::new(Dtype::U8, vec![20], &classes)?),
+        ];
+        Ok(fs::write(&path, safetensors::serialize(views, None)?)?)
+    };
+    write(20)?;
+    let graph = two_inputs(DataType::Int64)?;
+    let options = DataOptions { split: SplitOptions::all_test(), ..DataOptions::default() }.for_model(&graph)?;
+    let set = open(&path, &options)?;
+    set.check_input(&graph)?;
+    assert_eq!((set.classes(), set.len(Split::Test), set.sample_shape()), (Some(2), 20, vec![3]));
+    let batch = whole(&set, Split::Test)?;
+    assert_eq!((batch.inputs[0].dims(), batch.inputs[1].dims()), (&[20, 3][..], &[20, 3][..]));
+    assert_eq!(batch.inputs[0].values::<i64>().expect("integers")[..4], [30_000, 30_001, 30_002, 30_003]);
+    assert_eq!(batch.inputs[1].values::<f32>().expect("floats")[..4], [1.0, 1.0, 0.0, 1.0]);
+    assert_eq!(batch.labels.map(|labels| labels[..3].to_vec()), Some(vec![0, 1, 0]));
+
+    // A model of other inputs, arrays of other lengths, and preprocessing of what are no images.
+    let other = two_inputs(DataType::Int32)?;
+    assert!(set.check_input(&other).expect_err("another type").to_string().contains("`ids`"));
+    assert!(set.check_input(&model([1, 4, 4], 2)?).expect_err("another model").to_string().contains("the data give `ids`, `mask`"));
+    let scaled = DataOptions { preprocess: Some(Preprocess::imagenet()), ..options.clone() };
+    assert!(refusal(&path, &scaled).contains("--preprocess none"));
+    write(30)?;
+    assert!(refusal(&path, &options).contains("holds 20 samples in `ids`, but 30 in `mask`"));
+    Ok(())
+}

@@ -88,6 +88,13 @@ impl Array {
         Ok(values)
     }
 
+    /// Elements of sample `index`, exact but for 64-bit integers beyond 2⁵³.
+    pub(crate) fn numbers(&self, index: usize) -> Result<Vec<f64>, ExecError> {
+        let mut values = Vec::with_capacity(element_count(&self.dims[1..]).unwrap_or(0));
+        self.visit(index, |v| values.push(v))?;
+        Ok(values)
+    }
+
     /// One class for each sample, from [N] or [N, 1] integers or whole floats.
     pub(crate) fn classes(&self) -> Result<Vec<u32>, ExecError> {
         if !matches!(self.dims[..], [_] | [_, 1]) {

@@ -124,6 +124,28 @@ impl Iterator for Batches {
 }
 
 fn prepare(set: &Inner, pass: &Pass, indices: &[usize]) -> Result<Batch, ExecError> {
+    let inputs = match set.inputs() {
+        Some(inputs) => inputs.batch(indices)?,
+        None => vec![samples(set, pass, indices)?],
+    };
+    let targets = match &set.targets {
+        None => None,
+        Some(targets) => {
+            let mut values = vec![];
+            indices.iter().try_for_each(|index| targets.numbers(*index).map(|numbers| values.extend(numbers)))?;
+            Some(Tensor::new([&[indices.len()], targets.dims()].concat(), values))
+        }
+    };
+    Ok(Batch {
+        inputs,
+        labels: set.labels.as_ref().map(|labels| indices.iter().map(|i| labels[*i]).collect()),
+        targets,
+        indices: indices.to_vec(),
+    })
+}
+
+/// The samples as one tensor [n, …].
+fn samples(set: &Inner, pass: &Pass, indices: &[usize]) -> Result<Tensor, ExecError> {
     let size: usize = set.shape.iter().product();
     let mut values = vec![0.0; indices.len() * size];
     // Each sample has its place and its own draws, so threads cannot change a bit.
@@ -131,19 +153,5 @@ fn prepare(set: &Inner, pass: &Pass, indices: &[usize]) -> Result<Batch, ExecErr
         let draws = pass.augment.then_some((pass.seed, pass.epoch));
         set.prepare(index, draws).map(|sample| place.copy_from_slice(&sample))
     })?;
-    let of_batch = |dims: &[usize]| [&[indices.len()], dims].concat();
-    let targets = match &set.targets {
-        None => None,
-        Some(targets) => {
-            let mut values = vec![];
-            indices.iter().try_for_each(|index| targets.numbers(*index).map(|numbers| values.extend(numbers)))?;
-            Some(Tensor::new(of_batch(targets.dims()), values))
-        }
-    };
-    Ok(Batch {
-        inputs: vec![Tensor::new(of_batch(&set.shape), values)],
-        labels: set.labels.as_ref().map(|labels| indices.iter().map(|i| labels[*i]).collect()),
-        targets,
-        indices: indices.to_vec(),
-    })
+    Ok(Tensor::new([&[indices.len()], &set.shape[..]].concat(), values))
 }

@@ -9,6 +9,7 @@ use penjing_graph::{DataType, Dim, Graph};
 use serde::Serialize;
 
 use super::batch::{Batches, Order, Pass};
+use super::inputs::Inputs;
 use super::samples::{Sample, Samples, differs};
 use super::split::{Assignment, Split, assign};
 use super::targets::Targets;
@@ -186,11 +187,14 @@ impl Dataset {
     /// # Errors
     /// Names what does not fit and the way out.
     pub fn check_input(&self, graph: &Graph) -> Result<(), ExecError> {
+        if let Some(inputs) = self.inner.inputs() {
+            return inputs.check(graph);
+        }
         let inputs: Vec<_> = graph.inputs().map(|id| graph.value(id)).collect();
         let [input] = inputs[..] else {
             let names = inputs.iter().map(|v| format!("`{}`", v.name)).collect::<Vec<_>>().join(", ");
             return Err(ExecError::Option(format!(
-                "the model takes {} inputs ({names}), but `{}` gives one array a sample",
+                "the model takes {} inputs ({names}), but `{}` gives one array a sample (hint: save an array of each input's name)",
                 inputs.len(),
                 self.inner.path.display()
             )));
@@ -290,6 +294,11 @@ pub(super) fn image_input(graph: &Graph) -> Option<[usize; 3]> {
 }
 
 impl Inner {
+    /// The arrays of each input, where there are several.
+    pub(super) fn inputs(&self) -> Option<&Inputs> {
+        self.samples.inputs()
+    }
+
     fn part(&self, split: Split) -> &[usize] {
         match split {
             Split::Train => &self.assignment.train,

@@ -13,6 +13,7 @@ mod dataset;
 mod idx;
 mod image;
 mod image_folder;
+mod inputs;
 mod labels;
 mod npy;
 mod npz;
@@ -32,6 +33,7 @@ pub use augment::Augment;
 pub use batch::{Batch, Batches, Order};
 pub use dataset::{Dataset, Description, PartDescription};
 pub use image::Filter;
+use inputs::Signature;
 pub use preprocess::{Preprocess, Resize};
 use samples::Samples;
 use split::Parts;
@@ -47,6 +49,8 @@ pub struct DataOptions {
     pub preprocess: Option<Preprocess>,
     /// [C, H, W] of the model: where `preprocess` is `None`, images of another shape are resized and converted to it.
     pub fit_to: Option<[usize; 3]>,
+    /// Name and type of each input of the model, where all are known: a set may have an array for each.
+    pub signature: Option<Vec<(String, penjing_graph::DataType)>>,
     /// Classes of a set that has none of its own.
     pub labels: Option<PathBuf>,
     /// How samples are shared out.
@@ -66,6 +70,7 @@ impl DataOptions {
             self.preprocess = Preprocess::from_metadata(graph)?;
         }
         self.fit_to = dataset::image_input(graph);
+        self.signature = inputs::signature(graph);
         Ok(self)
     }
 }
@@ -134,32 +139,33 @@ struct Contents {
 /// When the path is no data set of a known format, the files contradict themselves, a class is empty, a label is out of range, or
 /// the options do not fit the samples.
 pub fn open(path: &Path, options: &DataOptions) -> Result<Dataset, ExecError> {
-    let mut contents = if path.is_dir() { open_folder(path)? } else { open_file(path)? };
+    let signature = options.signature.as_ref();
+    let mut contents = if path.is_dir() { open_folder(path, signature)? } else { open_file(path, signature)? };
     if let Some(labels) = &options.labels {
         labels::attach(&mut contents, labels)?;
     }
     Dataset::new(path, contents, options)
 }
 
-fn open_folder(path: &Path) -> Result<Contents, ExecError> {
+fn open_folder(path: &Path, signature: Option<&Signature>) -> Result<Contents, ExecError> {
     if idx::recognises_folder(path) {
         idx::open_folder(path)
     } else if cifar::recognises_folder(path) {
         cifar::open_folder(path)
-    } else if npz::recognises_folder(path) {
-        npz::open_folder(path)
+    } else if npz::recognises_folder(path, signature) {
+        npz::open_folder(path, signature)
     } else {
         image_folder::open(path)
     }
 }
 
-fn open_file(path: &Path) -> Result<Contents, ExecError> {
+fn open_file(path: &Path, signature: Option<&Signature>) -> Result<Contents, ExecError> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     match extension.as_str() {
         _ if idx::recognises(path) => idx::open_file(path),
-        "npz" => npz::open(path),
+        "npz" => npz::open(path, signature),
         "npy" => npz::open_file(path),
-        "safetensors" => safetensors::open(path),
+        "safetensors" => safetensors::open(path, signature),
         "csv" => csv::open(path),
         _ => {
             // A path that is not there says so.

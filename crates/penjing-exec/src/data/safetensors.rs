@@ -10,6 +10,7 @@ use ::safetensors::tensor::Metadata;
 use penjing_graph::DataType;
 
 use super::array::{Array, ByteOrder, Store};
+use super::inputs::Signature;
 use super::npz::named_arrays;
 use super::{Contents, Format, bounded};
 use crate::ExecError;
@@ -18,13 +19,13 @@ use crate::ExecError;
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Reads `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, taken as they are. `y` may be absent.
-pub(super) fn open(path: &Path) -> Result<Contents, ExecError> {
+pub(super) fn open(path: &Path, signature: Option<&Signature>) -> Result<Contents, ExecError> {
     let mut file = File::open(path).map_err(ExecError::reading(path))?;
     let size = file.metadata().map_err(ExecError::reading(path))?.len();
     let header = read_header(&mut file, size, path)?;
     let start = 8 + header.len() as u64;
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| ExecError::data(path, format!("has a damaged header: {e}")))?;
-    named_arrays(path, Format::Safetensors, &metadata.offset_keys(), |name| {
+    named_arrays(path, Format::Safetensors, &metadata.offset_keys(), signature, |name| {
         let inside = path.join(name);
         let info = metadata.info(name).ok_or_else(|| ExecError::data(&inside, "is not there"))?;
         let dtype = data_type(info.dtype)

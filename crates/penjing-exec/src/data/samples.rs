@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::array::Array;
 use super::bounded::DEFLATE_LIMIT;
 use super::image::Planes;
+use super::inputs::Inputs;
 use super::preprocess::{Preprocess, Resize};
 use crate::ExecError;
 
@@ -26,6 +27,8 @@ pub(super) enum Samples {
     Numbers(Vec<Array>),
     /// Encoded images, one a file.
     Files(Vec<PathBuf>),
+    /// An array for each input of a model.
+    Inputs(Inputs),
 }
 
 /// One sample before preprocessing.
@@ -40,6 +43,7 @@ impl Samples {
         match self {
             Samples::Pixels(arrays) | Samples::Numbers(arrays) => arrays.iter().map(Array::len).sum(),
             Samples::Files(files) => files.len(),
+            Samples::Inputs(inputs) => inputs.len(),
         }
     }
 
@@ -47,7 +51,7 @@ impl Samples {
     pub(super) fn are_pixels(&self) -> bool {
         match self {
             Samples::Pixels(_) | Samples::Files(_) => true,
-            Samples::Numbers(_) => false,
+            Samples::Numbers(_) | Samples::Inputs(_) => false,
         }
     }
 
@@ -68,7 +72,7 @@ impl Samples {
                 }
             }
             Samples::Numbers(arrays) if channels == 1 && arrays[0].dims()[1..] == [height, width] => Preprocess { resize: None, ..whole },
-            Samples::Numbers(_) => Preprocess::default(),
+            Samples::Numbers(_) | Samples::Inputs(_) => Preprocess::default(),
         }
     }
 
@@ -89,6 +93,11 @@ impl Samples {
                 preprocess.image_shape([1, 1, 1]).map_err(|reason| ExecError::data(path, reason))?;
                 Ok(arrays[0].dims()[1..].to_vec())
             }
+            Samples::Inputs(_) if *preprocess != Preprocess::default().resolved(false) => {
+                let reason = "holds an array for each input, which is taken as it is (hint: --preprocess none)";
+                Err(ExecError::data(path, reason))
+            }
+            Samples::Inputs(inputs) => Ok(inputs.shape().to_vec()),
             Samples::Files(files) => {
                 let first = after(file_shape(&files[0])?, &files[0])?;
                 if !(preprocess.fixes_size() && preprocess.channels.is_some()) {
@@ -102,12 +111,21 @@ impl Samples {
         }
     }
 
+    /// The arrays of each input, where there are any.
+    pub(super) fn inputs(&self) -> Option<&Inputs> {
+        match self {
+            Samples::Inputs(inputs) => Some(inputs),
+            Samples::Pixels(_) | Samples::Numbers(_) | Samples::Files(_) => None,
+        }
+    }
+
     /// Sample `index`; an image if `as_image` or if it always is one.
     pub(super) fn load(&self, index: usize, as_image: bool) -> Result<Sample, ExecError> {
         let (arrays, as_image) = match self {
             Samples::Files(files) => return decode(&files[index]).map(Sample::Image),
             Samples::Pixels(arrays) => (arrays, true),
             Samples::Numbers(arrays) => (arrays, as_image),
+            Samples::Inputs(_) => unreachable!("the arrays of several inputs are read batch by batch"),
         };
         let (array, index) = locate(arrays, index);
         let values = array.sample(index)?;
@@ -122,6 +140,7 @@ impl Samples {
         match self {
             Samples::Pixels(arrays) | Samples::Numbers(arrays) => locate(arrays, index).0.path(),
             Samples::Files(files) => &files[index],
+            Samples::Inputs(inputs) => inputs.origin(),
         }
     }
 }
