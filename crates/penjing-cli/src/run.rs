@@ -11,7 +11,7 @@ use penjing_compress::quant::{
     Bits, Codes, ConversionReport, ConvertedLayer, Kernels, LayerDamage, LeftInFloat, QualityChange, QuantizationReport, Reverting,
 };
 use penjing_compress::{
-    BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Verdict, execute,
+    BeforeAfter, Context, CostChange, Journal, MetricChange, Outcome, Recipe, Round, RunEvent, SpeedUp, Tried, Verdict, execute,
 };
 use penjing_exec::runtime::OnnxRuntime;
 use penjing_exec::train::{Progress, StopFlag};
@@ -121,6 +121,7 @@ pub(crate) fn run_recipe(
         }
         RunEvent::Baseline(evaluation) => display.line(&format!("original: validation {:.2} %", 100.0 * evaluation.accuracy())),
         RunEvent::Round(round) => display.line(&round_line(round)),
+        RunEvent::Tried(tried) => display.line(&tried_line(tried)),
         RunEvent::Reverting(reverting) => display.line(&reverting_line(reverting)),
     };
     let mut context = Context { listener: &mut listener, stop, onnxruntime, threads };
@@ -146,6 +147,12 @@ fn round_line(round: &Round) -> String {
     format!("round {}: {left}{accuracy}{metric}{mark}", round.round)
 }
 
+fn tried_line(Tried { form, time, score, against }: &Tried) -> String {
+    let time = time.map_or(String::new(), |time| format!(" {:.0} % of the time,", 100.0 * time));
+    let score = score.map_or(String::new(), |score| format!(" validation {score:.2},"));
+    format!("{form}:{time}{score} {}", against.as_deref().unwrap_or("the fastest so far"))
+}
+
 fn reverting_line(Reverting { float, score, holds }: &Reverting) -> String {
     let verdict = if *holds { "held" } else { "broke" };
     format!("{float} layers back in float: validation {score:.2}: {verdict}")
@@ -154,6 +161,7 @@ fn reverting_line(Reverting { float, score, holds }: &Reverting) -> String {
 /// What a run found, for people.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let mut lines = vec![];
+    lines.extend(forms(&outcome.tried));
     match (&outcome.quantization, &outcome.conversion, outcome.channels.is_empty()) {
         (Some(report), _, _) => lines.extend(codes(report)),
         (None, Some(report), _) => lines.extend(converted(report)),
@@ -269,6 +277,17 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
         grouped(report.samples as u64)
     ));
     lines
+}
+
+/// The forms that were tried, and the one that was taken.
+fn forms(tried: &[Tried]) -> Option<String> {
+    let row = |t: &Tried| {
+        let time = t.time.map_or("-".into(), |time| format!("{:.0} %", 100.0 * time));
+        let score = t.score.map_or("-".into(), |score| format!("{score:.2}"));
+        vec![t.form.to_string(), time, score, t.against.clone().unwrap_or_else(|| "taken".into())]
+    };
+    let rows: Vec<Vec<String>> = tried.iter().map(row).collect();
+    (!rows.is_empty()).then(|| table(&["form", "time", "validation", ""], &rows))
 }
 
 /// How many of the layers that do the outputs most damage are listed; the record holds all.

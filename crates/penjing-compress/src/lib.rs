@@ -4,6 +4,7 @@
 
 pub mod bench;
 mod compare;
+mod fastest;
 pub mod floor;
 mod gain;
 mod journal;
@@ -17,6 +18,7 @@ mod timing;
 mod verify;
 
 pub use compare::{COMPARE_BATCH, CompareOptions, Compared, compare, fixed_batch};
+pub use fastest::{Fastest, Form, Tried};
 pub use gain::FileSize;
 pub use journal::Journal;
 pub use outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};

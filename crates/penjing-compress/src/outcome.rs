@@ -8,6 +8,7 @@ use penjing_exec::train::statistics::Interval;
 use penjing_exec::train::{Evaluation, Similarity};
 use serde::Serialize;
 
+use crate::fastest::Tried;
 use crate::floor::FloorVerdict;
 use crate::gain::FileSize;
 use crate::prune::structured::{Cost, GroupChannels, GroupSensitivity};
@@ -58,6 +59,9 @@ pub struct Outcome {
     /// What got another form, where numbers were converted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversion: Option<ConversionReport>,
+    /// Forms of the numbers that were tried to find the fastest, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
     /// What both networks cost.
     pub cost: CostChange,
     /// How long both take for one sample, where that was measured.

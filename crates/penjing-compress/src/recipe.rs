@@ -6,6 +6,7 @@ use penjing_exec::data::{Augment, Preprocess, SplitOptions};
 use penjing_exec::train::TrainSettings;
 use serde::{Deserialize, Serialize};
 
+use crate::fastest::Fastest;
 use crate::floor::Floor;
 use crate::prune::criteria::Choice;
 use crate::prune::structured::criteria::ChannelChoice;
@@ -105,6 +106,8 @@ pub enum Step {
     Prune(WeightPruning),
     /// Remove channels, heads and units.
     PruneChannels(ChannelPruning),
+    /// Take the form of the numbers that is fastest here.
+    Fastest(Fastest),
     /// Compute in integers.
     Quantize(Quantization),
     /// Give the numbers another form, without ranges of activations.

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::compare::fixed_batch;
+use crate::fastest::{self, Tried};
 use crate::floor::{Floor, FloorVerdict};
 use crate::gain::FileSize;
 use crate::journal::{INPUT, Journal, hexadecimal};
@@ -135,6 +136,8 @@ pub enum RunEvent<'a> {
     Baseline(&'a Evaluation),
     /// A sparsity was tried.
     Round(&'a Round),
+    /// A form of the network's numbers was tried.
+    Tried(&'a Tried),
     /// A quantized network was measured with some of its layers in float.
     Reverting(&'a Reverting),
 }
@@ -187,23 +190,14 @@ fn run(recipe: &Recipe, overwrite: bool, journal: &mut Journal, context: &mut Co
         (None, Some(evaluation)) => Some(Baseline::Accuracy(evaluation)),
         (None, None) => None,
     };
-    let mut work = Work {
-        graph: original.clone(),
-        rounds: vec![],
-        notes: vec![],
-        missed: None,
-        floor: None,
-        channels: vec![],
-        sensitivity: vec![],
-        quantization: None,
-        conversion: None,
-    };
+    let mut work = Work::new(original.clone());
     for step in &recipe.steps {
         match step {
             Step::Prune(step) => Pruning::weights(step, &original, measure, &mut workshop, &mut work)?,
             Step::PruneChannels(step) => Pruning::channels(step, &original, measure, &mut workshop, &mut work)?,
             Step::Quantize(step) => workshop.quantize(step, measure, &mut work)?,
             Step::Convert(step) => workshop.convert(step, &mut work)?,
+            Step::Fastest(step) => fastest::choose(step, measure, &mut workshop, &mut work)?,
         }
     }
     workshop.finish(recipe, overwrite, &original, Measured { evaluation: baseline, metric }, work)
@@ -281,6 +275,26 @@ pub(crate) struct Work {
     pub(crate) quantization: Option<QuantizationReport>,
     /// What got another form.
     pub(crate) conversion: Option<ConversionReport>,
+    /// Forms that were tried to find the fastest.
+    pub(crate) tried: Vec<Tried>,
+}
+
+impl Work {
+    /// A network to which nothing was done.
+    pub(crate) fn new(graph: Graph) -> Work {
+        Work {
+            graph,
+            rounds: vec![],
+            notes: vec![],
+            missed: None,
+            floor: None,
+            channels: vec![],
+            sensitivity: vec![],
+            quantization: None,
+            conversion: None,
+            tried: vec![],
+        }
+    }
 }
 
 /// All that a method may use: data, training, measuring, memory.
@@ -374,6 +388,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             Step::Prune(step) => matches!(step.goal, PruneGoal::Floor { .. }),
             Step::PruneChannels(step) => matches!(step.goal, ChannelGoal::Floor { .. }),
             Step::Quantize(step) => step.floor.is_some(),
+            Step::Fastest(step) => step.floor.is_some(),
             Step::Convert(_) => false,
         };
         let wanted = self.metric_command.is_none() && recipe.steps.iter().any(floor);
@@ -508,7 +523,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 
     /// Turns the network's weights and activations into codes: of all layers, or of as many as an accuracy floor lets be.
-    fn quantize(&mut self, step: &Quantization, baseline: Option<Baseline<'_>>, work: &mut Work) -> Result<(), RunError> {
+    pub(crate) fn quantize(&mut self, step: &Quantization, baseline: Option<Baseline<'_>>, work: &mut Work) -> Result<(), RunError> {
         self.tell(RunEvent::Stage("quantize"));
         let (mut graph, mut report) = self.quantized(&work.graph, step, &BTreeSet::new())?;
         if let Some(floor) = step.floor {
@@ -590,7 +605,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 
     /// Gives the network's numbers another form.
-    fn convert(&mut self, step: &Conversion, work: &mut Work) -> Result<(), RunError> {
+    pub(crate) fn convert(&mut self, step: &Conversion, work: &mut Work) -> Result<(), RunError> {
         self.tell(RunEvent::Stage("convert"));
         let samples = |data| TrainingSamples { data, samples: step.calibration_samples(), seed: self.retrain.seed };
         let samples = self.data.as_ref().filter(|_| step.calibration_samples() > 0).map(samples);
@@ -741,7 +756,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         };
         let timed = |step: &Step| match step {
             Step::Prune(_) => false,
-            Step::PruneChannels(_) | Step::Quantize(_) => true,
+            Step::PruneChannels(_) | Step::Quantize(_) | Step::Fastest(_) => true,
             Step::Convert(step) => step.untimed().is_none(),
         };
         let speed = if recipe.steps.iter().any(timed) { self.speed(original, &candidate)? } else { vec![] };
@@ -812,6 +827,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
             sensitivity: work.sensitivity,
             quantization,
             conversion,
+            tried: work.tried,
             rounds: work.rounds,
             size,
             verification,
@@ -849,7 +865,7 @@ fn too_slow(steps: &[Step], speed: &SpeedUp) -> Option<String> {
         Step::PruneChannels(ChannelPruning { goal: ChannelGoal::Remove { budget: Budget::Latency, fraction, .. }, .. }) => {
             Some(1.0 - fraction.value())
         }
-        Step::PruneChannels(_) | Step::Prune(_) | Step::Quantize(_) | Step::Convert(_) => None,
+        Step::PruneChannels(_) | Step::Prune(_) | Step::Quantize(_) | Step::Convert(_) | Step::Fastest(_) => None,
     })?;
     let least = 1.0 / speed.interval.high;
     (least > asked).then(|| {

@@ -9,7 +9,7 @@ use penjing_compress::quant::targets::TargetName;
 use penjing_compress::quant::{
     Bfloat16, Bits, Conversion, Dynamic, Fit, Float16, Number, Operators, Quantization, RangeMethod, Rounding, StaticRounding, WeightOnly,
 };
-use penjing_compress::{RECIPE_VERSION, Recipe, Step};
+use penjing_compress::{Fastest, Form, RECIPE_VERSION, Recipe, Step};
 use penjing_exec::train::StopFlag;
 
 use crate::Goal;
@@ -31,7 +31,8 @@ pub(crate) struct Quantize {
     /// Where to write the quantized model
     #[arg(short, long, value_name = "FILE", required_unless_present = "resume")]
     output: Option<PathBuf>,
-    /// What numbers become: int8 (codes that the device computes on), fp16 (16-bit floats, computed on as such) or bf16 (storage)
+    /// What numbers become: int8 (codes that the device computes on), fp16 (16-bit floats, computed on as such), bf16 (storage), or auto:
+    /// what is fastest on this machine of those that hold the floor, which may be 32-bit floats
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Precision::Int8)]
     precision: Precision,
     /// Where codes stand: static (weights and activations, ranges from data), qoperator (the same, as QLinearConv and QLinearMatMul),
@@ -90,6 +91,8 @@ pub(crate) struct Quantize {
 /// What numbers become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Precision {
+    /// The fastest here
+    Auto,
     /// Codes of 8 bits
     Int8,
     /// 16-bit floats
@@ -134,7 +137,9 @@ impl Quantize {
         let settings = self.train.settings(self.run.seed)?;
         let step = self.step()?;
         let data = match &step {
-            Step::Quantize(_) | Step::Convert(Conversion::WeightOnly(WeightOnly { rounding: Rounding::Gptq { .. }, .. })) => {
+            Step::Quantize(_)
+            | Step::Fastest(_)
+            | Step::Convert(Conversion::WeightOnly(WeightOnly { rounding: Rounding::Gptq { .. }, .. })) => {
                 Some(self.data.required(self.run.seed)?)
             }
             Step::Convert(_) | Step::Prune(_) | Step::PruneChannels(_) => self.data.source(self.run.seed)?,
@@ -178,6 +183,10 @@ impl Quantize {
             (Precision::Bf16, _) => {
                 self.refuse("--precision bf16", &[&ranges[..], &blocks, &rounding, &device, &codes].concat())?;
                 Conversion::Bf16(Bfloat16 { keep })
+            }
+            (Precision::Auto, _) => {
+                self.refuse("--precision auto", &[&blocks[..], &[("--placement", self.placement.is_some())]].concat())?;
+                return self.fastest();
             }
             (Precision::Int8, Placement::Static) => {
                 self.refuse("--placement static", &blocks)?;
@@ -238,10 +247,29 @@ impl Quantize {
         target
     }
 
+    /// The forms that this machine computes on, of which the fastest is taken.
+    fn fastest(&self) -> Result<Step> {
+        let target = self.device();
+        if target != TargetName::here() {
+            let (name, here) = (target.0.name, TargetName::here().0.name);
+            return Err(Usage(format!(
+                "what is fastest on {name} cannot be measured on this machine, which is {here} (hint: leave --target out, or name a precision)"
+            ))
+            .into());
+        }
+        let dynamic = Dynamic { target, weight_range: self.weight_range.unwrap_or_default(), keep: self.keep.clone() };
+        let of = vec![Form::Static(self.quantization(target, Operators::Qdq)?), Form::Converted(Conversion::Dynamic(dynamic))];
+        Ok(Step::Fastest(Fastest { of, floor: self.floor.floor()? }))
+    }
+
     fn fixed_scales(&self, operators: Operators) -> Result<Step> {
+        Ok(Step::Quantize(self.quantization(self.device(), operators)?))
+    }
+
+    fn quantization(&self, target: TargetName, operators: Operators) -> Result<Quantization> {
         let bits = self.weight_bits.unwrap_or_default();
-        Ok(Step::Quantize(Quantization {
-            target: self.device(),
+        Ok(Quantization {
+            target,
             calibration: self.calibration.unwrap_or(RangeMethod::Mse),
             weight_range: self.weight_range.unwrap_or(if bits < Bits::default() { Fit::Mse } else { Fit::MinMax }),
             weight_bits: bits,
@@ -255,6 +283,6 @@ impl Quantize {
             operators,
             keep: self.keep.clone(),
             floor: self.floor.floor()?,
-        }))
+        })
     }
 }

@@ -200,3 +200,48 @@ fn a_layer_that_is_kept_is_computed_in_float() {
     assert_eq!((float, kernels["integer"]["QLinearConv"].as_u64()), (1, Some(1)), "{kernels}");
     assert!(!out.contains("all the same"), "{out}");
 }
+
+/// Which form is the fastest is the machine's to say; that the record tells what was done is not.
+#[test]
+fn the_fastest_form_that_holds_the_floor_is_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-5");
+    let quantize = |output, rest: &[&str]| {
+        let common = ["quantize", "whole.onnx", "--data", &data, "--precision", "auto", "-o", output, "--json"];
+        run(&[&common[..], rest].concat(), folder.path())
+    };
+    let (out, err, code) = quantize("fast.onnx", &["--max-drop", "5"]);
+    let record: serde_json::Value = serde_json::from_str(&out).expect(&err);
+    let tried = record["tried"].as_array().expect("forms");
+    let forms: Vec<&str> = tried.iter().map(|t| t["form"].as_str().expect("a name")).collect();
+    assert_eq!(forms, ["int8, static", "int8, dynamic"]);
+    assert!(tried.iter().all(|t| t["score"].as_f64().is_some() && t["time"].as_f64().is_some_and(|time| time > 0.0)), "{tried:?}");
+    let taken: Vec<usize> = (0..tried.len()).filter(|i| tried[*i].get("against").is_none()).collect();
+    match taken[..] {
+        [] => {
+            assert_eq!(code, Some(3), "{err}");
+            assert!(out.contains("32-bit floats are the fastest here") && record.get("quantization").is_none(), "{out}");
+        }
+        [one] => {
+            assert_eq!(code, Some(0), "{err}");
+            let time = |i: usize| tried[i]["time"].as_f64().expect("a fraction");
+            assert!(time(one) < 1.0 && (0..tried.len()).all(|i| time(one) <= time(i)), "{tried:?}");
+            let report = ["quantization", "conversion"][one];
+            assert!(record.get(report).is_some(), "{report}");
+        }
+        _ => panic!("two were taken: {tried:?}"),
+    }
+    // Nothing holds more than the float network has.
+    let (out, err, code) = quantize("none.onnx", &["--min-accuracy", "100"]);
+    assert_eq!(code, Some(3), "{err}");
+    let record: serde_json::Value = serde_json::from_str(&out).expect(&err);
+    assert!(record["tried"].as_array().expect("forms").iter().all(|t| t["against"] == "it breaks the floor"), "{out}");
+    let bytes =
+        |name: &str| onnx::read(folder.path().join(name)).expect("a model").initializers().map(|(_, t)| t.clone()).collect::<Vec<_>>();
+    assert!(bytes("none.onnx") == bytes("whole.onnx"));
+
+    let here = penjing_compress::quant::targets::TargetName::here();
+    let elsewhere = ["mcu", "gpu-tensorrt"].into_iter().find(|name| *name != here.0.name).expect("one of two");
+    let (_, err, code) = quantize("o.onnx", &["--target", elsewhere]);
+    assert!(code == Some(2) && err.contains("cannot be measured on this machine"), "{err}");
+}
