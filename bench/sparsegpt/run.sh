@@ -28,7 +28,7 @@ python=$(scripts/python)
 work=.cache/bench/sparsegpt
 mkdir -p "$work"
 for draw in "${draws[@]}"; do
-    "$python" bench/sparsegpt/tokens.py --assets "$assets" --draw "$draw" --calibration "$calibration" --test "$test" \
+    PYTHONPATH=bench "$python" bench/sparsegpt/tokens.py --assets "$assets" --draw "$draw" --calibration "$calibration" --test "$test" \
         --out "$work/tokens-$draw.safetensors"
     "$EXAMPLE" "$assets/minilm/paraphrase-MiniLM-L3-v2.onnx" "$work/tokens-$draw.safetensors" >"$work/draw-$draw.json"
 done

