@@ -107,6 +107,12 @@ pub(crate) struct TrainOptions {
 }
 
 impl TrainOptions {
+    /// The same for a network that is trained already: a tenth of the learning rate where none is given.
+    pub(crate) fn gentle(&self, seed: u64) -> Result<TrainSettings> {
+        let settings = self.settings(seed)?;
+        Ok(TrainSettings { learning_rate: self.lr.unwrap_or(GENTLE * settings.learning_rate), ..settings })
+    }
+
     pub(crate) fn settings(&self, seed: u64) -> Result<TrainSettings> {
         let usage = |e: penjing_exec::ExecError| Usage(e.to_string());
         let batch = self.batch.unwrap_or(TrainSettings::default().batch);
@@ -125,6 +131,9 @@ impl TrainOptions {
         Ok(settings)
     }
 }
+
+/// Share of the usual learning rate where a trained network is trained on.
+const GENTLE: f32 = 0.1;
 
 /// Where the data come from.
 #[derive(Args)]

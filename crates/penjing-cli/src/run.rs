@@ -262,6 +262,9 @@ fn codes(report: &QuantizationReport) -> Vec<String> {
             100.0 * (left / reconstructed.len() as f64).exp()
         ));
     }
+    if report.qat {
+        lines.push("Trained with weights and activations rounded to their codes".into());
+    }
     if report.weight_bits < Bits::default() {
         let most = Codes { low: -128, high: 127 }.of_bits(report.weight_bits).high;
         lines.push(format!(

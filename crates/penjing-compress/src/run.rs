@@ -28,7 +28,9 @@ use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, 
 use crate::prune::criteria::Needs;
 use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
 use crate::prune::{self, Calibration, Masks, PruneError, Pruning, SplitSamples, Stats, TrainingSamples};
-use crate::quant::{self, Conversion, ConversionReport, Kernels, Quantization, QuantizationReport, QuantizeError, Reverting};
+use crate::quant::{
+    self, Conversion, ConversionReport, Kernels, Quantization, QuantizationReport, QuantizeError, Reverting, StaticQuantization,
+};
 use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
@@ -525,6 +527,10 @@ impl<'a, 'c> Workshop<'a, 'c> {
     /// Turns the network's weights and activations into codes: of all layers, or of as many as an accuracy floor lets be.
     pub(crate) fn quantize(&mut self, step: &Quantization, baseline: Option<Baseline<'_>>, work: &mut Work) -> Result<(), RunError> {
         self.tell(RunEvent::Stage("quantize"));
+        if step.qat && !self.has_labels() {
+            let reason = "quantization-aware training needs data with labels (hint: --labels FILE, or --rounding adaround without --qat)";
+            return Err(RunError::Recipe(reason.into()));
+        }
         let (mut graph, mut report) = self.quantized(&work.graph, step, &BTreeSet::new())?;
         if let Some(floor) = step.floor {
             let Some(baseline) = baseline else {
@@ -548,12 +554,24 @@ impl<'a, 'c> Workshop<'a, 'c> {
     }
 
     /// The network with its weights and activations as codes, save those of some layers.
-    fn quantized(&self, graph: &Graph, step: &Quantization, reverted: &BTreeSet<String>) -> Result<(Graph, QuantizationReport), RunError> {
+    fn quantized(
+        &mut self,
+        graph: &Graph,
+        step: &Quantization,
+        reverted: &BTreeSet<String>,
+    ) -> Result<(Graph, QuantizationReport), RunError> {
         let data = self.calibration_data()?;
         let samples = TrainingSamples { data, samples: step.calibration_samples, seed: self.retrain.seed };
+        let mut quantization = StaticQuantization::calibrated(graph, step, reverted, &samples)?;
+        if step.qat {
+            let stage = if reverted.is_empty() { "qat".into() } else { format!("qat-{}", reverted.len()) };
+            let fit = Fit { settings: self.retrain, masks: Some(&quantization.zeros()), ..Fit::default() };
+            quantization.take(&self.fit_as(&stage, &quantization.trainable()?, fit)?)?;
+        }
+        let data = self.calibration_data()?;
         let validation = SplitSamples { data, split: Split::Validation };
         let held_back: Option<&dyn Calibration> = if data.is_empty(Split::Validation) { None } else { Some(&validation) };
-        Ok(quant::quantize(graph, step, reverted, &samples, held_back)?)
+        Ok(quantization.finished(held_back)?)
     }
 
     fn calibration_data(&self) -> Result<&Dataset, RunError> {

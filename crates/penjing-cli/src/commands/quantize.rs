@@ -62,6 +62,10 @@ pub(crate) struct Quantize {
     /// [default: 8]
     #[arg(long, value_name = "N")]
     weight_bits: Option<Bits>,
+    /// Train the network with its weights and activations rounded to codes: quantization-aware training. The learning rate is by default a
+    /// tenth of what it is elsewhere
+    #[arg(long)]
+    qat: bool,
     /// How the ranges of weights are chosen: min-max or mse; where sums would saturate (x86-avx2), these decide instead
     /// [default: min-max, below 8 bits mse]
     #[arg(long, value_name = "METHOD")]
@@ -148,7 +152,7 @@ impl Quantize {
             version: RECIPE_VERSION,
             model: model_source(model, &self.zoo, self.run.seed)?,
             train: Some(settings),
-            retrain: Some(settings),
+            retrain: Some(if self.qat { self.train.gentle(self.run.seed)? } else { settings }),
             data,
             metric_command: self.floor.metric_command.clone(),
             output: output.clone(),
@@ -160,6 +164,7 @@ impl Quantize {
     fn step(&self) -> Result<Step> {
         let ranges = [
             ("--calibration", self.calibration.is_some()),
+            ("--qat", self.qat),
             ("--weight-bits", self.weight_bits.is_some()),
             ("--no-bias-correction", self.no_bias_correction),
             ("--correct-output", self.correct_output.is_some()),
@@ -274,6 +279,7 @@ impl Quantize {
             weight_range: self.weight_range.unwrap_or(if bits < Bits::default() { Fit::Mse } else { Fit::MinMax }),
             weight_bits: bits,
             calibration_samples: self.samples(),
+            qat: self.qat,
             rounding: match self.rounding {
                 Some(RoundingName::Adaround) => StaticRounding::Adaround,
                 Some(RoundingName::Nearest | RoundingName::Gptq) | None => StaticRounding::Nearest,

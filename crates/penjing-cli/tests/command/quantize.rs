@@ -65,6 +65,29 @@ fn four_bits_are_held_in_codes_of_eight() {
     assert_eq!((codes.len(), codes.iter().min(), codes.iter().max()), (266_200, Some(&-7), Some(&7)));
 }
 
+/// Weights of 2 bits, −1, 0 and 1, lose much, and training brings most of it back; the file is the same at any number of threads.
+#[test]
+fn a_network_is_trained_for_its_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = trained(folder.path(), "lenet-300-100");
+    let quantize = |output: &str, more: &[&str]| {
+        let two_bits = ["quantize", "whole.onnx", "--data", &data, "--weight-bits", "2", "--target", "generic", "--json", "-o", output];
+        let (out, err, code) = run(&[&two_bits[..], more].concat(), folder.path());
+        assert_eq!(code, Some(0), "{out}{err}");
+        let record: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        record["test"]["result"]["percent"].as_f64().expect("an accuracy")
+    };
+    let nearest = quantize("nearest.onnx", &[]);
+    let qat = ["--qat", "--epochs", "2", "--lr", "0.01"];
+    let trained = quantize("qat.onnx", &[&qat[..], &["--threads", "1"]].concat());
+    assert!(trained > nearest + 1.0, "{nearest} and {trained}");
+    assert_eq!(quantize("again.onnx", &[&qat[..], &["--threads", "2"]].concat()), trained);
+    let bytes = |name: &str| std::fs::read(folder.path().join(name)).expect("read");
+    assert!(bytes("qat.onnx") == bytes("again.onnx"));
+    let graph = onnx::read(folder.path().join("qat.onnx")).expect("a model");
+    assert!(!graph.nodes().any(|(_, node)| matches!(node.op, Op::Variadic(_))), "what served training is in the file");
+}
+
 #[test]
 fn onnx_runtime_gives_what_the_built_in_executor_gives() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use penjing_graph::ops::{Activation, DequantizeLinear, Op, QuantizeLinear, Variadic};
 use penjing_graph::{DataType, Edit, Graph, GraphError, NodeId, Tensor, ValueId};
 
+use super::number::Format;
 use super::plan::Plan;
 use super::{Bits, Granularity, Number, QuantError, Quantizer, Scheme, Symmetry};
 
@@ -41,8 +42,18 @@ pub(super) struct Parts<'a> {
     pub(super) weights: &'a BTreeMap<ValueId, Quantizer>,
     /// What each layer adds to its output channels, where that is not what its bias holds.
     pub(super) biases: &'a BTreeMap<NodeId, Vec<f32>>,
-    /// Biases become integers too, in steps of the product's: 32 bits.
-    pub(super) integer_biases: bool,
+    pub(super) form: Form,
+}
+
+/// What the network is put together for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// To see what codes do: weights as codes, biases in float.
+    Draft,
+    /// To be written: biases become integers too, in steps of the product's: 32 bits.
+    Integers,
+    /// To be trained: weights in float, rounded to codes wherever they are read, and biases in float.
+    Trainable,
 }
 
 /// Puts the parts into a copy of the network.
@@ -63,14 +74,17 @@ pub(super) fn assemble(graph: &Graph, parts: &Parts<'_>) -> Result<Graph, Assemb
     }
     for layer in &parts.plan.layers {
         let quantizer = &parts.weights[&layer.weight];
-        writer.weight(layer.node, layer.weight, layer.axis, quantizer)?;
+        match parts.form {
+            Form::Draft | Form::Integers => writer.weight(layer.node, layer.weight, layer.axis, quantizer)?,
+            Form::Trainable => writer.trainable_weight(layer.node, layer.weight, layer.axis, quantizer),
+        }
         let added = match (parts.biases.get(&layer.node), layer.bias.and_then(|id| graph.tensor(id)?.to_f32())) {
             (Some(bias), _) => bias.clone(),
             (None, Some(bias)) => bias.into_owned(),
             (None, None) => continue,
         };
         let step = parts.activations[&parts.plan.activations[&layer.input]].scales()[0];
-        writer.bias(layer.node, layer.bias, &added, step, quantizer.scales(), parts.integer_biases);
+        writer.bias(layer.node, layer.bias, &added, step, quantizer.scales(), parts.form == Form::Integers);
     }
     let Writer { mut edit, inputs, .. } = writer;
     for (id, inputs) in inputs {
@@ -195,6 +209,42 @@ impl Writer<'_> {
         };
         self.reads(node)[1] = Some(back);
         Ok(())
+    }
+
+    /// A weight that stays in float and is read as what its code stands for.
+    fn trainable_weight(&mut self, node: NodeId, weight: ValueId, axis: usize, quantizer: &Quantizer) {
+        let back = match self.weights.get(&weight) {
+            Some(back) => *back,
+            None => {
+                let name = self.name(weight);
+                let (scheme, dims) = (quantizer.scheme(), quantizer.scale_dims());
+                let scale = self.edit.add_tensor(format!("{name}_scale"), Tensor::new(&dims[..], quantizer.scales().to_vec()));
+                let zero = self.edit.add_tensor(format!("{name}_zero_point"), codes(scheme.number, &dims, quantizer.zero_points()));
+                let mut read = weight;
+                // A QuantizeLinear uses all codes of its type.
+                if let (Format::Integer(used), Some(_)) = (scheme.format(), scheme.bits) {
+                    let mut along = vec![1; self.graph.tensor(weight).map_or(0, |t| t.dims().len())];
+                    if let Granularity::Channel { axis } = scheme.granularity {
+                        along[axis] = quantizer.scales().len();
+                    }
+                    for (op, code) in [(Variadic::Max, used.low), (Variadic::Min, used.high)] {
+                        let ends = quantizer.scales().iter().map(|scale| scale * code as f32).collect();
+                        let end = self.edit.add_tensor(format!("{name}_{op:?}"), Tensor::new(&along[..], ends));
+                        let cut = format!("{name}_cut");
+                        read = self.edit.add_node(format!("{name}_{op:?}"), op, vec![Some(read), Some(end)], &[&cut])[0];
+                    }
+                }
+                let quantize = QuantizeLinear { axis: axis as i64, ..QuantizeLinear::default() };
+                let inputs = |of| vec![Some(of), Some(scale), Some(zero)];
+                let coded =
+                    self.edit.add_node(format!("{name}_QuantizeLinear"), quantize, inputs(read), &[&format!("{name}_quantized")])[0];
+                let op = DequantizeLinear { axis: axis as i64, ..DequantizeLinear::default() };
+                let back = self.edit.add_node(format!("{name}_DequantizeLinear"), op, inputs(coded), &[&format!("{name}_dequantized")])[0];
+                self.weights.insert(weight, back);
+                back
+            }
+        };
+        self.reads(node)[1] = Some(back);
     }
 
     /// A bias in steps of the product of the scales of input and weight, which is what the sums of products are counted in.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::calibrate::{Calibrated, batch_size, calibrate};
 use super::plan::{Plan, QuantizedLayer};
-use super::qdq::{Parts, assemble};
+use super::qdq::{Form, Parts, assemble};
 use super::static_quantization::{Quantization, QuantizeError, prepared, sqnr, weight_codes};
 use crate::prune::Calibration;
 
@@ -66,7 +66,7 @@ pub fn damages(graph: &Graph, settings: &Quantization, calibration: &dyn Calibra
     let mut damages = vec![];
     for (node, plan) in plans {
         let none = BTreeMap::new();
-        let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &none, integer_biases: false };
+        let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &none, form: Form::Draft };
         let quantized = outputs(&mut *cpu_executor(&assemble(graph, &parts)?)?, &inputs)?;
         damages.push(LayerDamage { node, output_sqnr: sqnr(&float, &quantized) });
     }

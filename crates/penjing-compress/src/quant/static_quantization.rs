@@ -6,15 +6,15 @@ use std::time::Instant;
 use penjing_exec::ExecError;
 use penjing_graph::ops::Op;
 use penjing_graph::passes::{self, DropIdentity, FoldBatchNorm, raise_opset};
-use penjing_graph::{Graph, GraphError, NodeId, Tensor, ValueId};
+use penjing_graph::{Edit, Graph, GraphError, NodeId, Tensor, ValueId};
 use serde::{Deserialize, Serialize};
 
 use super::bias_correction::corrections;
 use super::calibrate::{Calibrated, calibrate};
 use super::correct_output::OutputCorrection;
 use super::last_layer::{CorrectedOutput, classifier, fitted, folded};
-use super::plan::{LeftInFloat, Plan};
-use super::qdq::{AssembleError, Parts, assemble};
+use super::plan::{LeftInFloat, Plan, QuantizedLayer};
+use super::qdq::{AssembleError, Form, Parts, assemble};
 use super::qoperator::{Operators, to_qoperator};
 use super::rounding::adaround;
 use super::saturation::{can_leave_16_bits, unsaturated};
@@ -22,7 +22,7 @@ use super::targets::TargetName;
 use super::{Bits, Fit, Kernels, LayerDamage, QuantError, Quantizer, RangeMethod, Reconstruction, Reverting, StaticRounding};
 use crate::floor::Floor;
 use crate::prune::structured::matches;
-use crate::prune::{Calibration, WeightMatrix};
+use crate::prune::{Calibration, Masks, WeightMatrix};
 
 /// The oldest opset that has scales along an axis.
 const LEAST_OPSET: i64 = 13;
@@ -44,6 +44,9 @@ pub struct Quantization {
     /// Which of the codes next to it a weight takes.
     #[serde(default)]
     pub rounding: StaticRounding,
+    /// Whether the network is trained with its weights and activations rounded to codes.
+    #[serde(default)]
+    pub qat: bool,
     /// Training samples that activations are observed on.
     pub calibration_samples: usize,
     /// Whether biases make up for the means that quantization shifts.
@@ -113,6 +116,8 @@ pub struct QuantizationReport {
     pub weight_bits: Bits,
     /// How weights were rounded.
     pub rounding: StaticRounding,
+    /// Whether the network was trained with its weights and activations rounded to codes.
+    pub qat: bool,
     /// Samples that activations were observed on.
     pub samples: usize,
     /// How long calibration and corrections took.
@@ -270,7 +275,7 @@ impl<'a> StaticQuantization<'a> {
         let (weights, mut layers) = weight_codes(&graph, &plan, settings)?;
         let Calibrated { activations, samples } =
             calibrate(&graph, &plan.observed(), calibration, settings.calibration, &target.precision.activations)?;
-        let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &BTreeMap::new(), integer_biases: false };
+        let parts = Parts { plan: &plan, activations: &activations, weights: &weights, biases: &BTreeMap::new(), form: Form::Draft };
         let (mut rounded, mut notes) = (graph.clone(), vec![]);
         if settings.rounding == StaticRounding::Adaround {
             let found = adaround(&graph, &parts, calibration)?;
@@ -291,9 +296,55 @@ impl<'a> StaticQuantization<'a> {
         Ok(StaticQuantization { settings, started, float: graph, rounded, plan, weights, activations, biases, layers, samples, notes })
     }
 
-    fn parts(&self) -> Parts<'_> {
+    fn parts(&self, form: Form) -> Parts<'_> {
         let StaticQuantization { plan, activations, weights, biases, .. } = self;
-        Parts { plan, activations, weights, biases, integer_biases: true }
+        Parts { plan, activations, weights, biases, form }
+    }
+
+    /// The network to train in order to make up for codes: what it computes is what it computes in codes, and its weights are floats.
+    ///
+    /// # Errors
+    /// When the graph refuses.
+    pub fn trainable(&self) -> Result<Graph, QuantizeError> {
+        Ok(assemble(&self.rounded, &self.parts(Form::Trainable))?)
+    }
+
+    /// Weights that are zero and stay so in training.
+    pub fn zeros(&self) -> Masks {
+        let kept = |layer: &QuantizedLayer| {
+            let values = self.rounded.tensor(layer.weight)?.to_f32()?;
+            let keep: Vec<bool> = values.iter().map(|w| *w != 0.0).collect();
+            keep.contains(&false).then_some((layer.weight, keep))
+        };
+        self.plan.layers.iter().filter_map(kept).collect()
+    }
+
+    /// Takes over the weights of the trained [`StaticQuantization::trainable`].
+    ///
+    /// # Errors
+    /// When it is another network, or a weight is not finite.
+    pub fn take(&mut self, trained: &Graph) -> Result<(), QuantizeError> {
+        let mut edit = Edit::new(&self.rounded, "take over the trained weights");
+        for (id, old) in self.rounded.initializers() {
+            if let Some(new) = trained.tensor(id).filter(|new| new.dtype() == old.dtype() && new.dims() == old.dims()) {
+                edit.set_tensor(id, new.clone());
+            }
+        }
+        self.rounded.apply(edit)?;
+        for (planned, layer) in self.plan.layers.iter().zip(&mut self.layers) {
+            let values = |id: ValueId| trained.tensor(id).and_then(Tensor::to_f32).map(|values| values.into_owned());
+            if let Some(bias) = trained.node(planned.node).input(2).and_then(values) {
+                self.biases.insert(planned.node, bias);
+            }
+            if let Some(weight) = values(planned.weight) {
+                let mut rounded = weight.clone();
+                let name = &trained.value(planned.weight).name;
+                self.weights[&planned.weight].fake_quantize(&mut rounded).map_err(|e| e.of(name))?;
+                layer.weight_sqnr = sqnr(&weight, &rounded);
+            }
+            (layer.reconstruction, layer.largest_correction) = (None, None);
+        }
+        Ok(())
     }
 
     /// Puts codes in, and corrects a classifier's outputs on samples that were held back from calibration, if there are any.
@@ -301,7 +352,7 @@ impl<'a> StaticQuantization<'a> {
     /// # Errors
     /// As [`quantize`].
     pub fn finished(mut self, held_back: Option<&dyn Calibration>) -> Result<(Graph, QuantizationReport), QuantizeError> {
-        let mut quantized = assemble(&self.rounded, &self.parts())?;
+        let mut quantized = assemble(&self.rounded, &self.parts(Form::Integers))?;
         let mut output = None;
         if let (Some(layer), Some(held_back)) = (classifier(&self.float, &self.plan).cloned(), held_back) {
             let by_default = if held_back.classes().is_some() { OutputCorrection::Temperature } else { OutputCorrection::Match };
@@ -311,7 +362,7 @@ impl<'a> StaticQuantization<'a> {
                 if let Some(quantizer) = self.weights.get_mut(&layer.weight) {
                     *quantizer = quantizer.scaled(&correction.scale);
                 }
-                quantized = assemble(&self.rounded, &self.parts())?;
+                quantized = assemble(&self.rounded, &self.parts(Form::Integers))?;
                 output = Some(brought);
             }
         }
@@ -328,6 +379,7 @@ impl<'a> StaticQuantization<'a> {
             target: self.settings.target,
             weight_bits: self.settings.weight_bits,
             rounding: self.settings.rounding,
+            qat: self.settings.qat,
             samples: self.samples,
             seconds: self.started.elapsed().as_secs_f64(),
             activations: self.activations.iter().map(of).collect(),
@@ -428,4 +480,73 @@ fn corrected_biases(graph: &Graph, plan: &Plan, corrections: &BTreeMap<NodeId, V
         biases.insert(layer.node, old.iter().zip(correction).map(|(b, c)| b + c).collect());
     }
     biases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penjing_exec::cpu_executor;
+    use penjing_exec::data::Batch;
+    use penjing_graph::zoo::{ZooOptions, build};
+
+    fn digits() -> Vec<Batch> {
+        let pixels = |seed: usize| (0..8 * 784).map(|i| ((i * 7919 + seed) % 255) as f32 / 255.0).collect::<Vec<f32>>();
+        let batch = |seed| Batch {
+            indices: (0..8).collect(),
+            inputs: vec![Tensor::new([8, 1, 28, 28], pixels(seed))],
+            labels: None,
+            targets: None,
+        };
+        (0..2).map(batch).collect()
+    }
+
+    fn settings(bits: u8, rounding: StaticRounding) -> Quantization {
+        Quantization {
+            target: "generic".parse().expect("a target"),
+            calibration: RangeMethod::MinMax,
+            weight_range: Fit::Mse,
+            weight_bits: bits.try_into().expect("a width"),
+            rounding,
+            qat: true,
+            calibration_samples: 16,
+            bias_correction: true,
+            correct_output: None,
+            keep: vec![],
+            operators: Operators::Qdq,
+            floor: None,
+        }
+    }
+
+    fn run(graph: &Graph, batch: &Batch) -> Vec<f32> {
+        let output = cpu_executor(graph).and_then(|mut e| e.run(&batch.inputs, graph.outputs())).expect("runs").remove(0);
+        output.to_f32().expect("floats").into_owned()
+    }
+
+    /// What is trained computes what is written, but for the rounding of biases.
+    #[test]
+    fn the_network_to_train_computes_what_its_codes_compute() {
+        let graph = build("lenet-5", &ZooOptions::default()).expect("a network");
+        let batches = digits();
+        for bits in [3, 8] {
+            let settings = settings(bits, StaticRounding::Nearest);
+            let found = StaticQuantization::calibrated(&graph, &settings, &BTreeSet::new(), &batches).expect("calibrated");
+            let draft = assemble(&found.rounded, &found.parts(Form::Draft)).expect("assembled");
+            let trainable = found.trainable().expect("assembled");
+            let (expected, given) = (run(&draft, &batches[0]), run(&trainable, &batches[0]));
+            let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            assert!(expected.iter().zip(&given).all(|(a, b)| (a - b).abs() <= 1e-4 * largest), "{bits} bits: {expected:?} {given:?}");
+            let learned = cpu_executor(&trainable).expect("runs").trainable().len();
+            assert_eq!(learned, 8, "four weights and four biases");
+        }
+    }
+
+    #[test]
+    fn each_layer_is_rounded_to_give_what_it_gave() {
+        let graph = build("lenet-5", &ZooOptions::default()).expect("a network");
+        let found = quantize(&graph, &settings(3, StaticRounding::Adaround), &BTreeSet::new(), &digits(), None).expect("quantized").1;
+        let better = |layer: &LayerCodes| layer.reconstruction.is_some_and(|r| r.rounded <= r.nearest && r.rounded < 0.9 * r.nearest);
+        assert!(found.layers.iter().all(better), "{:?}", found.layers);
+        let nothing: Vec<Batch> = vec![];
+        assert!(quantize(&graph, &settings(3, StaticRounding::Adaround), &BTreeSet::new(), &nothing, None).is_err());
+    }
 }
