@@ -35,7 +35,7 @@ use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneG
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
 
-/// Samples at a time where nothing is trained.
+/// Samples at a time where nothing is trained, if they are small.
 const EVALUATION_BATCH: usize = 256;
 /// Samples at a time where statistics are taken batch by batch.
 const STATISTICS_BATCH: usize = 64;
@@ -642,7 +642,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let on_codes = graph.nodes().any(|(_, node)| quant::on_codes(&node.op));
         let runtime = self.context.onnxruntime.filter(|_| on_codes).map_or(RuntimeKind::Builtin, RuntimeKind::OnnxRuntime);
         let mut model = runtime.load(graph, SessionOptions { threads: self.context.threads, optimize: true })?;
-        let batch = fixed_batch(graph).unwrap_or(EVALUATION_BATCH);
+        let batch = fixed_batch(graph).unwrap_or_else(|| quant::samples_at_once(graph, EVALUATION_BATCH));
         Ok(evaluate(&mut *model, data, split, batch, &mut progress)?)
     }
 
@@ -871,8 +871,9 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let split = if data.is_empty(Split::Test) { Split::Validation } else { Split::Test };
         let listener = &mut *self.context.listener;
         let mut progress = |event: Event<'_>| listener(RunEvent::Training(event));
+        let batch = quant::samples_at_once(original, EVALUATION_BATCH);
         let (mut original, mut result) = (Builtin::new(original)?, Builtin::new(result)?);
-        let outputs = similarity(&mut original, &mut result, data, split, EVALUATION_BATCH, &mut progress)?;
+        let outputs = similarity(&mut original, &mut result, data, split, batch, &mut progress)?;
         Ok(Some(Likeness { split, samples: data.len(split), outputs }))
     }
 }

@@ -58,15 +58,20 @@ pub fn calibrate(
     Ok(Calibrated { activations, samples })
 }
 
-/// How many samples can be run at a time so that memory stays small whatever the network is.
+/// How many samples are run at a time where a network is looked at.
 pub(super) fn batch_size(graph: &Graph) -> usize {
+    samples_at_once(graph, LARGEST_BATCH)
+}
+
+/// How many samples, `most` at most, can be run at a time so that memory stays small whatever the network is.
+pub(crate) fn samples_at_once(graph: &Graph, most: usize) -> usize {
     let elements = |id: ValueId| -> Option<usize> {
         let shape = graph.value(id).shape.as_ref()?;
         shape.iter().skip(1).map(|dim| dim.fixed()).product()
     };
     let computed = graph.nodes().flat_map(|(_, node)| node.outputs.iter().flatten().copied());
     let largest = computed.chain(graph.inputs()).filter_map(elements).max().unwrap_or(1);
-    (LARGEST_BYTES / (4 * largest.max(1))).clamp(1, LARGEST_BATCH)
+    (LARGEST_BYTES / (4 * largest.max(1))).clamp(1, most)
 }
 
 /// What the observers refuse, as the executor says it.

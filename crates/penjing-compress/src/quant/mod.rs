@@ -36,6 +36,7 @@ mod weight_only;
 
 pub use bfloat16::Bfloat16;
 pub use bias_correction::corrections;
+pub(crate) use calibrate::samples_at_once;
 pub use calibrate::{Calibrated, calibrate};
 pub use conversion::{Conversion, ConversionReport, ConvertedLayer, convert};
 pub use dynamic::Dynamic;
