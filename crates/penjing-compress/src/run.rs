@@ -1,11 +1,13 @@
 //! Executes a recipe: measure the original, apply the steps, verify the result, measure the gain, write.
 
-use std::collections::BTreeSet;
+mod opening;
+mod quantizing;
+
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use penjing_exec::data::{DataOptions, Dataset, Description, Preprocess, Split, SplitOptions};
+use penjing_exec::data::{Dataset, Description, Preprocess, Split};
 use penjing_exec::runtime::{Builtin, OnnxRuntime, RuntimeKind, SessionOptions};
 use penjing_exec::train::statistics::Interval;
 use penjing_exec::train::{
@@ -14,8 +16,7 @@ use penjing_exec::train::{
 use penjing_exec::{ExecError, Loss, cpu_executor};
 use penjing_graph::onnx::WriteOptions;
 use penjing_graph::ops::Op;
-use penjing_graph::zoo::ZooOptions;
-use penjing_graph::{Edit, Graph, GraphError, Tensor, onnx, zoo};
+use penjing_graph::{Edit, Graph, GraphError, Tensor, onnx};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -27,13 +28,15 @@ use crate::journal::{INPUT, Journal, hexadecimal};
 use crate::outcome::{Accuracy, BeforeAfter, CostChange, Likeness, MetricChange, OUTCOME_VERSION, Outcome, Round, SizeChange, Verdict};
 use crate::prune::criteria::Needs;
 use crate::prune::structured::{Budget, Cost, GroupChannels, GroupSensitivity};
-use crate::prune::{self, Calibration, Masks, PruneError, Pruning, SplitSamples, Stats, TrainingSamples};
-use crate::quant::{
-    self, Conversion, ConversionReport, Kernels, Quantization, QuantizationReport, QuantizeError, Reverting, StaticQuantization,
-};
-use crate::recipe::{ChannelGoal, ChannelPruning, DataSource, ModelSource, PruneGoal, Recipe, Step};
+use crate::prune::{self, Calibration, Masks, PruneError, Pruning, Stats, TrainingSamples};
+use crate::quant::{self, ConversionReport, Kernels, QuantizationReport, QuantizeError, Reverting};
+use crate::recipe::{ChannelGoal, ChannelPruning, ModelSource, PruneGoal, Recipe, Step};
 use crate::speed::{SpeedUp, speed_ups, time_left};
 use crate::verify::{made_up_inputs, sample_inputs, verify};
+
+use opening::commonest_share;
+pub(crate) use opening::no_accuracy;
+pub use opening::{build_for, open_all, open_data, open_inputs};
 
 /// Samples at a time where nothing is trained, if they are small.
 const EVALUATION_BATCH: usize = 256;
@@ -524,115 +527,6 @@ impl<'a, 'c> Workshop<'a, 'c> {
         Ok(TrainingSamples { data: self.data.as_ref().ok_or_else(missing)?, samples, seed: self.retrain.seed })
     }
 
-    /// Turns the network's weights and activations into codes: of all layers, or of as many as an accuracy floor lets be.
-    pub(crate) fn quantize(&mut self, step: &Quantization, baseline: Option<Baseline<'_>>, work: &mut Work) -> Result<(), RunError> {
-        self.tell(RunEvent::Stage("quantize"));
-        if step.qat && !self.has_labels() {
-            let reason = "quantization-aware training needs data with labels (hint: --labels FILE, or --rounding adaround without --qat)";
-            return Err(RunError::Recipe(reason.into()));
-        }
-        let (mut graph, mut report) = self.quantized(&work.graph, step, &BTreeSet::new())?;
-        if let Some(floor) = step.floor {
-            let Some(baseline) = baseline else {
-                let reason = "an accuracy floor needs labelled data to measure on (hint: --labels FILE, or a --metric-command)";
-                return Err(RunError::Recipe(reason.into()));
-            };
-            if let Baseline::Accuracy(_) = baseline {
-                floor.check()?;
-                work.floor = Some(floor);
-            }
-            (graph, report) = self.reverted((graph, report), step, (baseline, floor), work)?;
-        }
-        let constant = report.activations.iter().filter(|activation| activation.all_zero);
-        let note = |tensor: &str, scale: f32| {
-            format!("only zeros were seen in `{tensor}`, so that its scale of {scale} is a convention (hint: give samples that reach it)")
-        };
-        work.notes.extend(constant.map(|activation| note(&activation.tensor, activation.scale)));
-        work.notes.extend(report.notes.iter().cloned());
-        (work.graph, work.quantization) = (graph, Some(report));
-        Ok(())
-    }
-
-    /// The network with its weights and activations as codes, save those of some layers.
-    fn quantized(
-        &mut self,
-        graph: &Graph,
-        step: &Quantization,
-        reverted: &BTreeSet<String>,
-    ) -> Result<(Graph, QuantizationReport), RunError> {
-        let data = self.calibration_data()?;
-        let samples = TrainingSamples { data, samples: step.calibration_samples, seed: self.retrain.seed };
-        let mut quantization = StaticQuantization::calibrated(graph, step, reverted, &samples)?;
-        if step.qat {
-            let stage = if reverted.is_empty() { "qat".into() } else { format!("qat-{}", reverted.len()) };
-            let fit = Fit { settings: self.retrain, masks: Some(&quantization.zeros()), ..Fit::default() };
-            quantization.take(&self.fit_as(&stage, &quantization.trainable()?, fit)?)?;
-        }
-        let data = self.calibration_data()?;
-        let validation = SplitSamples { data, split: Split::Validation };
-        let held_back: Option<&dyn Calibration> = if data.is_empty(Split::Validation) { None } else { Some(&validation) };
-        Ok(quantization.finished(held_back)?)
-    }
-
-    fn calibration_data(&self) -> Result<&Dataset, RunError> {
-        self.data.as_ref().ok_or_else(|| RunError::Recipe("ranges of activations are found from data (hint: --data)".into()))
-    }
-
-    /// The quantized network with the fewest layers in float that holds the floor, the most damaging of them first; the most accurate
-    /// that was found where none does.
-    fn reverted(
-        &mut self,
-        whole: (Graph, QuantizationReport),
-        step: &Quantization,
-        (baseline, floor): (Baseline<'_>, Floor),
-        work: &mut Work,
-    ) -> Result<(Graph, QuantizationReport), RunError> {
-        let judged = self.judge("quantized", &whole.0, baseline, floor)?;
-        let mut reverting = vec![self.noted_reverting(0, &judged)];
-        if judged.verdict.holds {
-            return Ok((whole.0, QuantizationReport { reverting, ..whole.1 }));
-        }
-        self.tell(RunEvent::Stage("damage of each layer"));
-        let samples = TrainingSamples { data: self.calibration_data()?, samples: step.calibration_samples, seed: self.retrain.seed };
-        let damages = quant::damages(&work.graph, step, &samples)?;
-        // Of a network whose last layer went back nothing would be quantized.
-        let mut search = quant::Fewest::of(damages.len().saturating_sub(1));
-        let (mut best, mut held) = ((judged.score, whole), None);
-        while let Some(count) = search.next() {
-            let network = self.quantized(&work.graph, step, &quant::worst(&damages, count))?;
-            let judged = self.judge(&format!("reverted-{count}"), &network.0, baseline, floor)?;
-            search.note(count, judged.verdict.holds);
-            reverting.push(self.noted_reverting(count, &judged));
-            match judged.verdict.holds {
-                true => held = Some(network),
-                false if judged.score > best.0 => best = (judged.score, network),
-                false => {}
-            }
-        }
-        if held.is_none() {
-            work.missed = Some("the floor breaks with all layers but one in float (hint: a lower floor, or --calibration-samples)".into());
-        }
-        let (graph, report) = held.unwrap_or(best.1);
-        Ok((graph, QuantizationReport { damages, reverting, ..report }))
-    }
-
-    fn noted_reverting(&mut self, float: usize, judged: &Judged) -> Reverting {
-        let reverting = Reverting { float, score: judged.score, holds: judged.verdict.holds };
-        self.tell(RunEvent::Reverting(&reverting));
-        reverting
-    }
-
-    /// Gives the network's numbers another form.
-    pub(crate) fn convert(&mut self, step: &Conversion, work: &mut Work) -> Result<(), RunError> {
-        self.tell(RunEvent::Stage("convert"));
-        let samples = |data| TrainingSamples { data, samples: step.calibration_samples(), seed: self.retrain.seed };
-        let samples = self.data.as_ref().filter(|_| step.calibration_samples() > 0).map(samples);
-        let (graph, report) = quant::convert(&work.graph, step, samples.as_ref().map(|samples| samples as &dyn Calibration))?;
-        work.notes.extend(report.notes.iter().cloned().chain(step.untimed().map(String::from)));
-        (work.graph, work.conversion) = (graph, Some(report));
-        Ok(())
-    }
-
     /// Measures a network on one split.
     pub(crate) fn evaluate(&mut self, graph: &Graph, split: Split) -> Result<Evaluation, RunError> {
         let data = self.data.as_ref().ok_or_else(|| RunError::Recipe("nothing can be measured without data (hint: --data)".into()))?;
@@ -642,7 +536,7 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let on_codes = graph.nodes().any(|(_, node)| quant::on_codes(&node.op));
         let runtime = self.context.onnxruntime.filter(|_| on_codes).map_or(RuntimeKind::Builtin, RuntimeKind::OnnxRuntime);
         let mut model = runtime.load(graph, SessionOptions { threads: self.context.threads, optimize: true })?;
-        let batch = fixed_batch(graph).unwrap_or_else(|| quant::samples_at_once(graph, EVALUATION_BATCH));
+        let batch = evaluation_batch(graph);
         Ok(evaluate(&mut *model, data, split, batch, &mut progress)?)
     }
 
@@ -871,11 +765,16 @@ impl<'a, 'c> Workshop<'a, 'c> {
         let split = if data.is_empty(Split::Test) { Split::Validation } else { Split::Test };
         let listener = &mut *self.context.listener;
         let mut progress = |event: Event<'_>| listener(RunEvent::Training(event));
-        let batch = quant::samples_at_once(original, EVALUATION_BATCH);
+        let batch = evaluation_batch(original);
         let (mut original, mut result) = (Builtin::new(original)?, Builtin::new(result)?);
         let outputs = similarity(&mut original, &mut result, data, split, batch, &mut progress)?;
         Ok(Some(Likeness { split, samples: data.len(split), outputs }))
     }
+}
+
+/// How many samples of a network are evaluated at a time: as many as it takes, else as memory allows.
+fn evaluation_batch(graph: &Graph) -> usize {
+    fixed_batch(graph).unwrap_or_else(|| quant::samples_at_once(graph, EVALUATION_BATCH))
 }
 
 /// Why a budget of time was missed, where the result is surely slower than it asks for.
@@ -934,81 +833,4 @@ fn no_gain(size: &SizeChange, dense: bool, quantized: bool) -> Option<String> {
                 .to_string()
         })
     }
-}
-
-/// Opens the data for a model as [`open_data`] does, all samples in the test split: nothing is chosen from them.
-///
-/// # Errors
-/// When the data cannot be read or do not fit the model.
-pub fn open_all(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
-    checked(read_data(source, SplitOptions::all_test(), graph)?, graph)
-}
-
-/// Opens the data for a model: preprocessing as asked for, else as the model's metadata say, else images fitted to its input.
-///
-/// # Errors
-/// When the data cannot be read or do not fit the model.
-pub fn open_data(source: &DataSource, graph: &Graph) -> Result<Dataset, RunError> {
-    checked(read_data(source, source.split(), graph)?, graph)
-}
-
-/// Opens the data for a model that labels mean nothing to: only that it can take the samples is checked.
-///
-/// # Errors
-/// When the data cannot be read or the model cannot take them.
-pub fn open_inputs(source: &DataSource, split: SplitOptions, graph: &Graph) -> Result<Dataset, RunError> {
-    let data = read_data(source, split, graph)?;
-    data.check_input(graph)?;
-    Ok(data)
-}
-
-/// Why no accuracy of a network can be measured on data, if none can.
-pub(crate) fn no_accuracy(data: &Dataset, graph: &Graph) -> Option<String> {
-    match (data.classes(), data.target_shape()) {
-        (Some(_), _) => data.tells_no_classes(graph),
-        (None, Some(_)) => Some("the data hold numbers to come near to, not classes".into()),
-        (None, None) => Some("the data have no labels (hint: --labels FILE)".into()),
-    }
-}
-
-fn checked(data: Dataset, graph: &Graph) -> Result<Dataset, RunError> {
-    data.check_against(graph)?;
-    Ok(data)
-}
-
-fn read_data(source: &DataSource, split: SplitOptions, graph: &Graph) -> Result<Dataset, RunError> {
-    let options = DataOptions {
-        preprocess: source.preprocess.clone(),
-        labels: source.labels.clone(),
-        split,
-        augment: source.augment,
-        ..DataOptions::default()
-    };
-    Ok(penjing_exec::data::open(&source.path, &options.for_model(graph)?)?)
-}
-
-/// A fresh network of the zoo, with as many classes as the data have unless another number is asked for.
-///
-/// # Errors
-/// When there is no such architecture or the data cannot be read.
-pub fn build_for(
-    architecture: &str,
-    classes: Option<usize>,
-    input: Option<[usize; 3]>,
-    seed: u64,
-    data: Option<&DataSource>,
-) -> Result<Graph, RunError> {
-    let options = ZooOptions { classes, input, seed, ..ZooOptions::default() };
-    let graph = zoo::build(architecture, &options)?;
-    let (None, Some(source)) = (classes, data) else { return Ok(graph) };
-    // Images of many sizes are a set only once a model says which size they get.
-    let classes = read_data(source, source.split(), &graph)?.classes();
-    Ok(zoo::build(architecture, &ZooOptions { classes, ..options })?)
-}
-
-/// Share of the commonest class in a split: what an answer that never changes scores.
-fn commonest_share(data: &Dataset, split: Split) -> f64 {
-    let description = data.describe();
-    let Some(part) = description.parts.iter().find(|p| p.split == split) else { return 0.0 };
-    part.class_counts.values().copied().max().unwrap_or(0) as f64 / part.samples.max(1) as f64
 }

@@ -151,7 +151,7 @@ pub(super) fn differs(file: &Path, shape: [usize; 3], first: &[usize]) -> ExecEr
     ExecError::data(file, format!("is an image of {shape:?}, but the first of the set is {first:?} {hint}"))
 }
 
-fn locate(arrays: &[Array], mut index: usize) -> (&Array, usize) {
+pub(super) fn locate(arrays: &[Array], mut index: usize) -> (&Array, usize) {
     for array in arrays {
         if index < array.len() {
             return (array, index);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use penjing_graph::Tensor;
 
-use crate::data::Batch;
+use crate::data::{Batch, Dataset};
 use crate::{ExecError, Loss, Target};
 
 /// Why cross-entropy cannot be had from targets.
@@ -22,11 +22,22 @@ impl Loss {
             (Loss::CrossEntropy { .. }, Some(labels), _) => Ok(Target::Classes(labels.clone())),
             (Loss::Mse, _, Some(targets)) => Ok(Target::Values(targets.clone())),
             (Loss::Mse, Some(labels), None) => Ok(Target::Values(one_hot(labels, classes))),
-            (Loss::CrossEntropy { .. }, None, Some(_)) => Err(ExecError::Option(NUMBERS_FOR_CLASSES.into())),
-            (Loss::CrossEntropy { .. } | Loss::Mse, None, None) => {
-                Err(ExecError::Option("the data have no labels to train on (hint: --labels FILE)".into()))
-            }
+            (Loss::CrossEntropy { .. } | Loss::Mse, None, targets) => Err(self.refusal(targets.is_some())),
         }
+    }
+
+    /// Whether a set can be trained on by this loss: one with classes, or with numbers to come near to.
+    pub(super) fn check(&self, data: &Dataset) -> Result<(), ExecError> {
+        match (self, data.classes(), data.target_shape()) {
+            (_, Some(_), _) | (Loss::Mse, None, Some(_)) => Ok(()),
+            (Loss::CrossEntropy { .. } | Loss::Mse, None, targets) => Err(self.refusal(targets.is_some())),
+        }
+    }
+
+    /// Why samples without classes cannot be trained on.
+    fn refusal(&self, numbers: bool) -> ExecError {
+        let reason = if numbers { NUMBERS_FOR_CLASSES } else { "the data have no labels to train on (hint: --labels FILE)" };
+        ExecError::Option(reason.into())
     }
 }
 

@@ -166,6 +166,7 @@ impl<'a> Run<'a> {
         if samples == 0 {
             return Err(ExecError::Option("the training split has no samples (hint: give it a share of the data)".into()));
         }
+        settings.loss.check(data)?;
         if settings.early_stopping.is_some() && data.is_empty(Split::Validation) {
             return Err(ExecError::Option("early stopping needs a validation split (hint: give it a share, or leave it out)".into()));
         }
